@@ -1,4 +1,4 @@
-"""Control selections of the same exact size: random and inverse (section 1.4 of our notes; our choice).
+"""Control selections of the same exact size: random and inverse (our choice).
 
 The ablations of this family compare sets of the same *count*, which under unequal widths means unequal budgets. Here
 a control can have exactly the plan's parameter count P:
@@ -38,7 +38,7 @@ class Group:
 def random_of_size(groups: Sequence[Group], total: int, seed: int) -> list[int] | None:
     """A keep set drawn uniformly among all non-empty keep sets with exactly `total` parameters; None if there is none.
 
-    `W_g(p) = Σ_c C(n_g, c)·W_{g+1}(p − P_g(c))` counts the keep sets of groups g, g+1, … with p parameters; sampling
+    `W_g(p) = Σ_c C(n_g, c)·W_{g+1}(p - P_g(c))` counts the keep sets of groups g, g+1, … with p parameters; sampling
     the counts by these weights and then members uniformly is uniform over the sets.
 
     Example:
@@ -88,19 +88,19 @@ def inverse_of_size(groups: Sequence[Group], importance: Sequence[float], total:
         >>> inverse_of_size(one, [0.6, 0.3, 0.1], total=8)
         [2]
     """
-    # p → (importance, kept counts so far); of equal sums the first found, i.e. fewer from the first groups, stays
-    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+    # (p, any kept) → (importance, kept counts so far); of equal sums the first found stays
+    best: dict[tuple[int, bool], tuple[float, tuple[int, ...]]] = {(0, False): (0.0, ())}
     ranked = [sorted(group.members, key=lambda i: (importance[i], i)) for group in groups]
     for group, order in zip(groups, ranked, strict=True):
-        step: dict[int, tuple[float, tuple[int, ...]]] = {}
-        for p, (weight, counts) in best.items():
+        step: dict[tuple[int, bool], tuple[float, tuple[int, ...]]] = {}
+        for (p, some), (weight, counts) in best.items():
             gained = weight
             for kept in range(len(order) + 1):
                 gained += importance[order[kept - 1]] if kept else 0.0
-                q = p + group.parameters(kept)
-                if q <= total and (q not in step or gained < step[q][0]):
-                    step[q] = (gained, (*counts, kept))
+                state = (p + group.parameters(kept), some or kept > 0)
+                if state[0] <= total and (state not in step or gained < step[state][0]):
+                    step[state] = (gained, (*counts, kept))
         best = step
-    if total not in best or not any(best[total][1]):
+    if (total, True) not in best:
         return None
-    return sorted(i for order, kept in zip(ranked, best[total][1], strict=True) for i in order[:kept])
+    return sorted(i for order, kept in zip(ranked, best[total, True][1], strict=True) for i in order[:kept])

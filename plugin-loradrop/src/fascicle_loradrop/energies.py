@@ -71,7 +71,7 @@ class Energies:
     r: NDArray[np.int64]
     """Rank."""
     scaling: NDArray[np.float64]
-    """s: α_lora / r, or α_lora / √r with rsLoRA."""
+    """s: lora_alpha / r, or lora_alpha / √r with rsLoRA."""
     bias: NDArray[np.bool_]
     """Whether `lora_B` has a bias (`LoraConfig.lora_bias`)."""
     devices: tuple[str, ...]
@@ -86,7 +86,7 @@ class Energies:
     base: NDArray[np.float64] | None = None
     """`Σ_x ‖W_i x + b_i‖²` of the frozen layer, where it was measured; needed for `normalize="relative"`."""
     S: tuple[NDArray[np.float64], ...] | None = None
-    """`Σ_x h hᵀ`, h = A·x, one r × r matrix a module (r + 1 with a bias); None after averaging or a direct pass."""
+    """`Σ_x h hᵀ`, h = A·x, one r by r matrix a module (r + 1 with a bias); None after averaging or a direct pass."""
     gram: tuple[NDArray[np.float64], ...] | None = None
     """`BᵀB`, one matrix a module, of the same shape as `S`."""
 
@@ -117,9 +117,9 @@ class Energies:
             "bias": np.zeros(n, dtype=bool),
             "devices": ("cpu",) * n,
         }
-        ints = {"d_in": d_in, "d_out": d_out, "r": r}
-        arrays = {k: np.broadcast_to(np.asarray(v, dtype=np.int64), (n,)).copy() for k, v in ints.items()}
-        return cls(names=tuple(names), g=np.asarray(g, dtype=np.float64), **arrays, **(defaults | rest))
+        for key, value in {"d_in": d_in, "d_out": d_out, "r": r}.items():
+            defaults[key] = np.broadcast_to(np.asarray(value, dtype=np.int64), (n,)).copy()
+        return cls(names=tuple(names), g=np.asarray(g, dtype=np.float64), **(defaults | rest))
 
     def importance(self, normalize: Normalize = "none", scope: Scope = "global") -> NDArray[np.float64]:
         """`I_i = g_i / Σ_j g_j`, shape (N,); the sum runs over the pool of i, so each pool sums to 1.

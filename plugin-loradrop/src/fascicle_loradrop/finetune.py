@@ -20,7 +20,7 @@ from .energies import Energies
 from .errors import LoraDropError
 from .guards import check_optimizer, check_training
 from .io import write_plan
-from .layers import base_model, lora_layers
+from .layers import base_model, lora_layers, pair
 from .masks import Tokens
 from .plan import DropPlan
 from .reset import reset_adapter
@@ -258,5 +258,5 @@ def _check_trainable(model: nn.Module, adapter: str) -> None:
     layers = lora_layers(model, adapter)
     if is_tied(model, adapter):
         raise LoraDropError("a probe trains LoRA on all targets, but this model shares some; untie or rebuild it")
-    if not all(layer.lora_A[adapter].weight.requires_grad for layer in layers.values()):
+    if not all(pair(layer, adapter)[0].weight.requires_grad for layer in layers.values()):
         raise LoraDropError(f"adapter {adapter!r} does not train; load it with is_trainable=True, or set_adapter it")

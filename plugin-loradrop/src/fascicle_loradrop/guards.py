@@ -1,4 +1,4 @@
-"""Set-ups in which sharing goes wrong silently, refused before they train (section 2.4 of our notes; measured by us).
+"""Set-ups in which sharing goes wrong silently, refused before they train (our measurements).
 
 The paper trains in one process. Under DistributedDataParallel with re-entrant checkpointing a shared pair is reduced
 after its first user, and the gradient is wrong without any error; per-layer FSDP cannot place a Parameter in two
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .errors import GuardError
-from .layers import lora_layers, unwrap
+from .layers import lora_layers, pair_parameters, unwrap
 from .tie import is_tied, shared_parameters, verify
 
 if TYPE_CHECKING:
@@ -69,9 +69,8 @@ def check_optimizer(optimizer: Any, model: nn.Module, adapter: str = "default") 
             "the model no longer uses; build the optimizer after tie.apply / tie.retie"
         )
     for name, layer in lora_layers(model, adapter).items():
-        for module in (layer.lora_A[adapter], layer.lora_B[adapter]):
-            if any(p.requires_grad and id(p) not in held for p in module.parameters()):
-                raise GuardError(f"the optimizer lacks the LoRA of {name!r}; pass all trainable parameters to it")
+        if any(p.requires_grad and id(p) not in held for p in pair_parameters(layer, adapter).values()):
+            raise GuardError(f"the optimizer lacks the LoRA of {name!r}; pass all trainable parameters to it")
 
 
 def check_training(
@@ -151,7 +150,7 @@ def reentrant_checkpointing(model: nn.Module) -> bool | None:
 
 
 def check_loaded(model: nn.Module, plan: DropPlan) -> None:
-    """Raise when loading weights has untied the model, as `low_cpu_mem_usage=True` does (`load_state_dict(assign=True)`).
+    """Raise when loading weights has untied the model, as `low_cpu_mem_usage=True` does: it assigns new tensors.
 
     Raises:
         GuardError: naming the first broken tie and the remedy.

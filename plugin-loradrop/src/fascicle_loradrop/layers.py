@@ -1,4 +1,4 @@
-"""Finding the LoRA pairs `ΔW_i = s·B_i·A_i` of a PEFT model (section 1.2 of our notes; the paper's modules i = 1..N).
+"""Finding the LoRA pairs `ΔW_i = s·B_i·A_i`, i = 1..N, of a PEFT model (the modules that the paper ranks).
 
 Everything here uses public PEFT names only. Module names are those of the *base* model, the ones `LoraConfig`
 understands, whether or not the model is wrapped.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -16,7 +16,7 @@ from torch import nn
 
 from .errors import UnsupportedError
 
-__all__ = ["adapter_config", "base_model", "fingerprint", "lora_layers", "unwrap"]
+__all__ = ["adapter_config", "base_model", "fingerprint", "lora_layers", "pair", "pair_parameters", "unwrap"]
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -28,9 +28,9 @@ def unwrap(model: nn.Module) -> nn.Module:
     """
     while True:
         if hasattr(model, "_orig_mod"):
-            model = model._orig_mod
+            model = cast(nn.Module, model._orig_mod)
         elif type(model).__name__ in {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"}:
-            model = model.module
+            model = cast(nn.Module, model.module)
         else:
             return model
 
@@ -39,7 +39,7 @@ def base_model(model: nn.Module) -> nn.Module:
     """The network that the LoRA pairs were put into, `PeftModel` wrappers removed (LoRA layers remain inside)."""
     model = unwrap(model)
     get_base = getattr(model, "get_base_model", None)
-    return get_base() if callable(get_base) else model
+    return cast(nn.Module, get_base()) if callable(get_base) else model
 
 
 def adapter_config(model: nn.Module, adapter: str) -> Any:
@@ -93,6 +93,18 @@ def lora_layers(model: nn.Module, adapter: str = "default") -> dict[str, LoraLay
     return found
 
 
+def pair(layer: LoraLayer, adapter: str) -> tuple[nn.Linear, nn.Linear]:
+    """A and B of one layer as modules, shapes (r, d_in) and (d_out, r)."""
+    return cast(nn.Linear, layer.lora_A[adapter]), cast(nn.Linear, layer.lora_B[adapter])
+
+
+def pair_parameters(layer: LoraLayer, adapter: str) -> dict[str, nn.Parameter]:
+    """The Parameters of one layer's pair by their name in a checkpoint: A, B and, under `lora_bias`, the bias of B."""
+    lora_A, lora_B = pair(layer, adapter)
+    found = {"lora_A.weight": lora_A.weight, "lora_B.weight": lora_B.weight, "lora_B.bias": lora_B.bias}
+    return {key: cast(nn.Parameter, value) for key, value in found.items() if value is not None}
+
+
 def _refuse_unsupported(name: str, layer: LoraLayer, adapter: str) -> None:
     kind = type(layer).__name__
     advice = f"take {name!r} out of target_modules (or list it in exclude_modules)"
@@ -142,5 +154,5 @@ def _base_modules(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module
 
 def _logical_shape(module: nn.Module) -> tuple[Any, ...]:
     if hasattr(module, "in_features") and hasattr(module, "out_features"):
-        return (int(module.in_features), int(module.out_features))
+        return (int(cast(int, module.in_features)), int(cast(int, module.out_features)))
     return tuple(sorted((n, tuple(p.shape)) for n, p in module.named_parameters(recurse=False)))

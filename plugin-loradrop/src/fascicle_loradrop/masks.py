@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ def roles(model: nn.Module, names: list[str]) -> dict[str, Role]:
     base = base_model(model)
     if not getattr(getattr(base, "config", None), "is_encoder_decoder", False):
         return {}
-    encoder = base.get_encoder()
+    encoder = cast(Any, base).get_encoder()
     inside = {id(m) for m in encoder.modules()} if encoder is not base else set()
     found: dict[str, Role] = {}
     for name in names:

@@ -3,7 +3,7 @@
 With stacks `L = [B_1 … B_n]` and `R = [A_1; …; A_n]` the group's mean is `ΔW = (s/n)·L·R`. It is never formed:
 
     L = Q_L R_L ;  Rᵀ = Q_R R_R              thin QR
-    (s/n)·R_L·R_Rᵀ = U Σ Vᵀ                  an n·r × n·r core at most
+    (s/n)·R_L·R_Rᵀ = U Σ Vᵀ                  a core of n·r by n·r at most
     B' = Q_L U_r √Σ_r ;  A' = √Σ_r V_rᵀ Q_Rᵀ / s
 
 The core has the singular values of the mean, so by Eckart and Young no rank-r pair is nearer to it.

@@ -18,6 +18,7 @@ import numpy as np
 from . import controls, selection
 from .energies import Energies, Normalize, Scope, pools
 from .errors import PlanError
+from .module import PlanModule
 from .naming import layer_of
 from .uniform import UniformRank, uniform_rank
 
@@ -29,57 +30,6 @@ __all__ = ["DropPlan", "PlanModule", "ShareBy", "UniformRank", "uniform_rank"]
 ShareBy = Literal["type", "shape", "none"]
 Kind = Literal["loradrop", "inverse", "random"]
 Match = Literal["count", "parameters"]
-
-
-@dataclass(frozen=True)
-class PlanModule:
-    """One LoRA pair `ΔW = s·B·A`."""
-
-    name: str
-    """Module name as `LoraConfig.target_modules` knows it."""
-    type: str
-    """Weight type."""
-    d_in: int
-    """Width of the input."""
-    d_out: int
-    """Width of the output."""
-    r: int
-    """Rank."""
-    scaling: float
-    """s."""
-    bias: bool
-    """Whether B has a bias."""
-    device: str
-    """Device when scored."""
-    g: float
-    """Energy."""
-    importance: float
-    """Share of the pool's (normalised) energy."""
-
-    @property
-    def size(self) -> int:
-        """`r·(d_in + d_out)`, plus d_out with a bias."""
-        return self.r * (self.d_in + self.d_out) + self.d_out * self.bias
-
-    @staticmethod
-    def rows(e: Energies, importance: Sequence[float] | None = None) -> tuple[PlanModule, ...]:
-        """One row a module of `e`."""
-        I = [0.0] * len(e.names) if importance is None else importance  # noqa: E741 - the paper's symbol
-        return tuple(
-            PlanModule(
-                name=e.names[i],
-                type=e.types[i],
-                d_in=int(e.d_in[i]),
-                d_out=int(e.d_out[i]),
-                r=int(e.r[i]),
-                scaling=float(e.scaling[i]),
-                bias=bool(e.bias[i]),
-                device=e.devices[i],
-                g=float(e.g[i]),
-                importance=float(I[i]),
-            )
-            for i in range(len(e.names))
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,9 +335,7 @@ class DropPlan:
         members: dict[tuple[Any, ...], list[int]] = {}
         for i, m in enumerate(self.modules):
             members.setdefault((m.size,) if self.share_by == "none" else self._share_key(m), []).append(i)
-        return [
-            controls.Group(tuple(g), self.modules[g[0]].size, self.share_by != "none") for g in members.values()
-        ]
+        return [controls.Group(tuple(g), self.modules[g[0]].size, self.share_by != "none") for g in members.values()]
 
     def _pool_counts(self) -> list[tuple[list[int], int]]:
         """Members of each pool and how many of them this plan keeps."""

@@ -13,7 +13,8 @@ from dataclasses import fields
 from typing import Any
 
 from .errors import PlanError
-from .plan import DropPlan, PlanModule
+from .module import PlanModule
+from .plan import DropPlan
 
 __all__ = ["FORMAT", "VERSION", "dump", "load"]
 
@@ -128,4 +129,6 @@ def _list(where: str, value: Any) -> list[Any]:
 
 def _derived(where: str, found: Any, expected: Any) -> None:
     if found != expected:
-        raise PlanError(f"{where} does not follow from modules, keep and share_by: got {found!r}, expected {expected!r}")
+        raise PlanError(
+            f"{where} does not follow from modules, keep and share_by: got {found!r}, expected {expected!r}"
+        )

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from .errors import TieError
-from .layers import adapter_config, base_model, lora_layers
+from .layers import adapter_config, base_model, lora_layers, pair
 
 __all__ = ["reset_adapter"]
 
@@ -57,14 +57,15 @@ def reset_adapter(model: nn.Module, adapter: str = "default", seed: int | None =
         for layer in lora_layers(model, adapter).values():
             A, B, bias = _fresh_pair(layer, adapter, config.init_lora_weights)
             rounded = _base_dtype(layer) or A.dtype  # PEFT rounds to the base dtype before it casts up
-            layer.lora_A[adapter].weight.copy_(A.to(rounded))
-            layer.lora_B[adapter].weight.copy_(B.to(rounded))
+            lora_A, lora_B = pair(layer, adapter)
+            lora_A.weight.copy_(A.to(rounded))
+            lora_B.weight.copy_(B.to(rounded))
             if bias is not None:
-                layer.lora_B[adapter].bias.copy_(bias)
+                lora_B.bias.copy_(bias)
         for module in base_model(model).modules():
             saved = getattr(module, "modules_to_save", None)
             if isinstance(saved, nn.ModuleDict) and adapter in saved:
-                _copy_state(module.original_module, saved[adapter])
+                _copy_state(cast(nn.Module, module.original_module), saved[adapter])
 
 
 def _check_resettable(config: Any) -> None:
@@ -83,9 +84,9 @@ def _check_resettable(config: Any) -> None:
 
 def _fresh_pair(layer: LoraLayer, adapter: str, init: bool | str) -> tuple[Tensor, Tensor, Tensor | None]:
     """One draw in PEFT's order: both linear maps first (their own draws are overwritten), then the initialisation."""
-    lora_A, lora_B = layer.lora_A[adapter], layer.lora_B[adapter]
+    lora_A, lora_B = pair(layer, adapter)
     d_in, d_out, r = lora_A.in_features, lora_B.out_features, lora_A.out_features
-    A = nn.Linear(d_in, r, bias=False).weight
+    A: Tensor = nn.Linear(d_in, r, bias=False).weight
     fresh_B = nn.Linear(r, d_out, bias=lora_B.bias is not None)
     if init == "orthogonal":
         Q, _ = torch.linalg.qr(torch.randn(r, r))
@@ -103,7 +104,7 @@ def _fresh_pair(layer: LoraLayer, adapter: str, init: bool | str) -> tuple[Tenso
 
 
 def _base_dtype(layer: LoraLayer) -> torch.dtype | None:
-    weight = getattr(layer.get_base_layer(), "weight", None)
+    weight = getattr(cast(nn.Module, layer.get_base_layer()), "weight", None)
     return weight.dtype if isinstance(weight, Tensor) and weight.is_floating_point() else None
 
 

@@ -1,4 +1,4 @@
-"""Stratified sampling `D_s ⊂ D` at ratio α (step 1 of the method).
+"""Stratified sampling `D_s ⊂ D` at a ratio (step 1 of the method).
 
 Strata are classes; for a regression quantile bins of the label, for language modelling bins of the length: our
 choice, the paper does not say. Only numpy is needed.
@@ -32,7 +32,7 @@ def stratified_indices(
 
     Args:
         labels: one a example: integers or strings are classes, floats are cut into quantile bins.
-        ratio: α in (0, 1].
+        ratio: in (0, 1].
         seed: the same seed gives the same sample.
         lengths: lengths in tokens, cut into quantile bins; give either these or labels.
         bins: number of quantile bins.

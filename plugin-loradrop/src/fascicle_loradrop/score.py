@@ -1,7 +1,7 @@
 """Scoring: `g_i = Σ_{x∈D_s} ‖ΔW_i x_i‖²` on a frozen model (step 3 of the method).
 
 When `g` is taken, and that padding does not count, is our choice: the paper does not say. `ΔW_i x = s·B_i·h` with
-`h = A_i x`, so `g_i = s²·tr(B_iᵀB_i · Σ h hᵀ)` and one r × r matrix a module is all that has to be kept. Hooks sit on
+`h = A_i x`, so `g_i = s²·tr(B_iᵀB_i·Σ h hᵀ)`, and one r by r matrix a module is all that has to be kept. Hooks sit on
 `lora_A`, never on the base weight, hence any quantised base works.
 
 Shapes: n rows (tokens), r rank.
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .energies import Energies
 from .errors import EnergyError, UnsupportedError
-from .layers import base_model, fingerprint, lora_layers, unwrap
+from .layers import base_model, fingerprint, lora_layers, pair, unwrap
 from .masks import TokenMasks, Tokens, roles
 from .naming import module_types
 
@@ -82,10 +82,12 @@ class EnergyMeter(AbstractContextManager["EnergyMeter"]):
         self._encoder_decoder = bool(self._roles)
         self._masks: TokenMasks | None = None
         self._announced: TokenMasks | None = None
-        self._count = {name: torch.zeros((), dtype=torch.int64, device=_device(m)) for name, m in self._weights()}
-        self._S = {name: _accumulator(self._order(layer), layer, adapter) for name, layer in self.layers.items()}
-        self._direct = {name: _accumulator(0, layer, adapter) for name, layer in self.layers.items()} if direct else {}
-        self._base = {name: _accumulator(0, layer, adapter) for name, layer in self.layers.items()} if base else {}
+        pairs = {name: pair(layer, adapter) for name, layer in self.layers.items()}
+        self._pairs = pairs
+        self._count = {n: torch.zeros((), dtype=torch.int64, device=A.weight.device) for n, (A, _) in pairs.items()}
+        self._S = {n: _zeros((_order(A, B), _order(A, B)), A.weight.device) for n, (A, B) in pairs.items()}
+        self._direct = {n: _zeros((), A.weight.device) for n, (A, _) in pairs.items()} if direct else {}
+        self._base = {n: _zeros((), A.weight.device) for n, (A, _) in pairs.items()} if base else {}
         self._versions: dict[str, int] = {}
         self._stack = ExitStack()
 
@@ -109,7 +111,7 @@ class EnergyMeter(AbstractContextManager["EnergyMeter"]):
             self.model.register_forward_hook(self._after, always_call=True),
         ]
         for name, layer in self.layers.items():
-            lora_A, lora_B = layer.lora_A[self.adapter], layer.lora_B[self.adapter]
+            lora_A, lora_B = self._pairs[name]
             hooks.append(lora_A.register_forward_hook(self._gram_hook(name)))
             if self.direct:
                 hooks.append(lora_B.register_forward_hook(self._norm_hook(name, self._direct)))
@@ -143,8 +145,7 @@ class EnergyMeter(AbstractContextManager["EnergyMeter"]):
         if silent:
             logger.warning("%d modules never ran and score 0, for example %s", len(silent), silent[:3])
         grams = []
-        for name, layer in self.layers.items():
-            lora_B = layer.lora_B[self.adapter]
+        for name, (_, lora_B) in self._pairs.items():
             if lora_B.weight._version != self._versions.get(name, lora_B.weight._version):
                 raise EnergyError(f"B of {name!r} changed during scoring; score a frozen model")
             grams.append(_gram(lora_B))
@@ -160,12 +161,12 @@ class EnergyMeter(AbstractContextManager["EnergyMeter"]):
             # S comes from single-precision products, so a zero can come out as -1e-18
             g=np.where(g < 0, 0.0, g),
             n_tokens=n_tokens,
-            d_in=self._shape(lambda layer: layer.lora_A[self.adapter].in_features),
-            d_out=self._shape(lambda layer: layer.lora_B[self.adapter].out_features),
-            r=self._shape(lambda layer: layer.r[self.adapter]),
+            d_in=np.array([A.in_features for A, _ in self._pairs.values()], dtype=np.int64),
+            d_out=np.array([B.out_features for _, B in self._pairs.values()], dtype=np.int64),
+            r=np.array([A.out_features for A, _ in self._pairs.values()], dtype=np.int64),
             scaling=np.sqrt(s2),
-            bias=np.array([layer.lora_B[self.adapter].bias is not None for layer in self.layers.values()]),
-            devices=tuple(str(_device(weight)) for _, weight in self._weights()),
+            bias=np.array([B.bias is not None for _, B in self._pairs.values()]),
+            devices=tuple(str(A.weight.device) for A, _ in self._pairs.values()),
             adapter=self.adapter,
             fingerprint=fingerprint(self.model),
             tokens=self.tokens,
@@ -173,16 +174,6 @@ class EnergyMeter(AbstractContextManager["EnergyMeter"]):
             S=None if self.direct else tuple(S),
             gram=None if self.direct else tuple(grams),
         )
-
-    def _shape(self, read: Callable[[LoraLayer], int]) -> np.ndarray[Any, np.dtype[np.int64]]:
-        return np.array([read(layer) for layer in self.layers.values()], dtype=np.int64)
-
-    def _weights(self) -> Iterable[tuple[str, Tensor]]:
-        return ((name, layer.lora_A[self.adapter].weight) for name, layer in self.layers.items())
-
-    def _order(self, layer: LoraLayer) -> int:
-        """A bias b of B joins as one more column: B h + b = [B, b]·[h; 1]."""
-        return int(layer.r[self.adapter]) + (layer.lora_B[self.adapter].bias is not None)
 
     def _token_masks(self, arguments: Mapping[str, Any]) -> TokenMasks:
         return TokenMasks(arguments, self.tokens, self._encoder_decoder, self.mismatch)
@@ -207,7 +198,7 @@ class EnergyMeter(AbstractContextManager["EnergyMeter"]):
 
     def _gram_hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         role = self._roles.get(name)
-        S, count, bias = self._S[name], self._count[name], self.layers[name].lora_B[self.adapter].bias is not None
+        S, count, bias = self._S[name], self._count[name], self._pairs[name][1].bias is not None
 
         def hook(_: nn.Module, args: Any, h: Tensor) -> None:
             padding, n = self._current(name).rows(name, role, h.shape[:-1], h.device)
@@ -295,7 +286,7 @@ def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
 
 def _check_live(name: str, layer: LoraLayer, adapter: str) -> None:
     if layer.merged:
-        raise UnsupportedError(f"{name!r} is merged into the base weight, so it has no output of its own; unmerge first")
+        raise UnsupportedError(f"{name!r} is merged into the base weight and has no output of its own; unmerge first")
     if layer.disable_adapters:
         raise UnsupportedError(f"{name!r} is disabled, so it has no output; leave the disable_adapter() context")
     if adapter not in layer.active_adapters:
@@ -324,15 +315,14 @@ def _restore_modes(modes: list[tuple[nn.Module, bool]]) -> None:
         module.training = training
 
 
-def _device(weight: Tensor) -> torch.device:
-    return weight.device
+def _order(lora_A: nn.Linear, lora_B: nn.Linear) -> int:
+    """r, or r + 1 with a bias b of B, which joins as one more column: B h + b = [B, b]·[h; 1]."""
+    return lora_A.out_features + (lora_B.bias is not None)
 
 
-def _accumulator(order: int, layer: LoraLayer, adapter: str) -> Tensor:
-    """A zero of shape (order, order), or () for order 0; double where the device has it, so that long sums stay exact."""
-    device = layer.lora_A[adapter].weight.device
-    dtype = torch.float32 if device.type == "mps" else torch.float64
-    return torch.zeros((order, order) if order else (), dtype=dtype, device=device)
+def _zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """An accumulator: double where the device has it, so that long sums stay exact."""
+    return torch.zeros(shape, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:

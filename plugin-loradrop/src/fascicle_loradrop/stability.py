@@ -1,4 +1,4 @@
-"""Do two probes agree? Spearman of the importances, Jaccard of the kept sets (our choice; the paper does not report it).
+"""Do two probes agree? Spearman of the importances, Jaccard of the kept sets (our choice; not in the paper).
 
 Energy is concentrated and the *number* of kept modules steady, but *which* modules are kept varies between probes.
 Look at this before drawing conclusions about single layers, or average several probes.
@@ -36,7 +36,7 @@ class Stability:
     spearman: NDArray[np.float64]
     """Rank correlation of the importances, shape (m, m)."""
     jaccard: dict[float, NDArray[np.float64]]
-    """`|K_a ∩ K_b| / |K_a ∪ K_b|` of the kept sets at each threshold, shape (m, m)."""
+    """Modules kept by both, over modules kept by either, at each threshold, shape (m, m)."""
     kept: dict[float, tuple[int, ...]]
     """Number of modules each probe keeps at each threshold."""
 

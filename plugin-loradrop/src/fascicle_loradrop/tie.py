@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .errors import TieError
-from .layers import adapter_config, base_model, lora_layers, unwrap
+from .layers import adapter_config, base_model, lora_layers, pair, pair_parameters, unwrap
 from .merge import best_shared_pair
 from .reset import reset_adapter
 
@@ -172,7 +172,7 @@ def retie(model: nn.Module, plan: DropPlan, *, check_values: bool = True) -> Tie
 
 
 def verify(model: nn.Module, plan: DropPlan) -> TieReport:
-    """Look whether all ties of the plan hold and no other pair is shared; changes nothing, raises nothing about ties."""
+    """Look whether all ties of the plan hold and no other pair is shared; changes nothing."""
     layers = lora_layers(model, plan.adapter)
     broken = [f"{name} is not in the adapter" for name in _expected(plan) if name not in layers]
     broken += [f"{name} should have no LoRA" for name in plan.dropped if name in layers]
@@ -184,7 +184,7 @@ def verify(model: nn.Module, plan: DropPlan) -> TieReport:
         if vars(unwrap(model)).get(_RECORD, {}).get(plan.adapter) == "mean":
             lost = [p for p in shared_parameters(model, plan) if p.requires_grad and p not in _MEAN]
             broken += ["the hook that averages shared gradients is gone"] * bool(lost)
-    unique = {id(p): p for layer in layers.values() for p in _parameters(layer, plan.adapter)}
+    unique = {id(p): p for layer in layers.values() for p in pair_parameters(layer, plan.adapter).values()}
     return TieReport(
         adapter=plan.adapter,
         groups=len(plan.groups),
@@ -204,7 +204,7 @@ def untie(model: nn.Module, plan: DropPlan) -> None:
 
 def is_tied(model: nn.Module, adapter: str = "default") -> bool:
     """Whether any two modules of the adapter share a Parameter."""
-    parameters = [p for layer in lora_layers(model, adapter).values() for p in _parameters(layer, adapter)]
+    parameters = [p for layer in lora_layers(model, adapter).values() for p in pair_parameters(layer, adapter).values()]
     return len({id(p) for p in parameters}) < len(parameters)
 
 
@@ -212,7 +212,9 @@ def shared_parameters(model: nn.Module, plan: DropPlan) -> list[nn.Parameter]:
     """The Parameters that have several users, in the order of the network: a list, the same on every rank."""
     layers = lora_layers(model, plan.adapter)
     groups = plan.groups
-    return [p for name, layer in layers.items() if groups.get(name) for p in _parameters(layer, plan.adapter)]
+    return [
+        p for name, layer in layers.items() if groups.get(name) for p in pair_parameters(layer, plan.adapter).values()
+    ]
 
 
 def _expected(plan: DropPlan) -> list[str]:
@@ -220,14 +222,9 @@ def _expected(plan: DropPlan) -> list[str]:
     return [m.name for m in plan.modules if m.name not in dropped]
 
 
-def _parameters(layer: LoraLayer, adapter: str) -> list[nn.Parameter]:
-    lora_A, lora_B = layer.lora_A[adapter], layer.lora_B[adapter]
-    return [p for p in (lora_A.weight, lora_B.weight, lora_B.bias) if p is not None]
-
-
 def _pairs(member: LoraLayer, owner: LoraLayer, adapter: str) -> list[tuple[str, Tensor, Tensor]]:
-    keys = ("lora_A.weight", "lora_B.weight", "lora_B.bias")
-    return list(zip(keys, _parameters(member, adapter), _parameters(owner, adapter), strict=False))
+    his = pair_parameters(owner, adapter)
+    return [(key, mine, his[key]) for key, mine in pair_parameters(member, adapter).items()]
 
 
 def _check_shareable(plan: DropPlan, layers: dict[str, LoraLayer]) -> None:
@@ -244,9 +241,9 @@ def _check_shareable(plan: DropPlan, layers: dict[str, LoraLayer]) -> None:
 
 def _tie(plan: DropPlan, layers: dict[str, LoraLayer]) -> None:
     for owner, members in plan.groups.items():
-        his_A, his_B = layers[owner].lora_A[plan.adapter], layers[owner].lora_B[plan.adapter]
+        his_A, his_B = pair(layers[owner], plan.adapter)
         for member in members:
-            lora_A, lora_B = layers[member].lora_A[plan.adapter], layers[member].lora_B[plan.adapter]
+            lora_A, lora_B = pair(layers[member], plan.adapter)
             lora_A.weight, lora_B.weight = his_A.weight, his_B.weight
             if his_B.bias is not None:
                 lora_B.bias = his_B.bias
@@ -256,7 +253,7 @@ def _separate(layers: dict[str, LoraLayer], adapter: str) -> None:
     """Every second user of a Parameter gets a copy; averaging hooks go."""
     seen: set[int] = set()
     for layer in layers.values():
-        for module in (layer.lora_A[adapter], layer.lora_B[adapter]):
+        for module in pair(layer, adapter):
             for key, parameter in list(module.named_parameters(recurse=False)):
                 if parameter in _MEAN:
                     _MEAN.pop(parameter).remove()
@@ -268,16 +265,13 @@ def _separate(layers: dict[str, LoraLayer], adapter: str) -> None:
 
 def _merge(plan: DropPlan, layers: dict[str, LoraLayer]) -> None:
     for owner, others in plan.groups.items():
-        members = [layers[name] for name in (owner, *others)]
-        lora_A, lora_B = layers[owner].lora_A[plan.adapter], layers[owner].lora_B[plan.adapter]
-        A, B = best_shared_pair(
-            [layer.lora_A[plan.adapter].weight for layer in members],
-            [layer.lora_B[plan.adapter].weight for layer in members],
-            members[0].scaling[plan.adapter],
-        )
+        pairs = [pair(layers[name], plan.adapter) for name in (owner, *others)]
+        lora_A, lora_B = pairs[0]
+        scaling = layers[owner].scaling[plan.adapter]
+        A, B = best_shared_pair([a.weight for a, _ in pairs], [b.weight for _, b in pairs], scaling)
         with torch.no_grad():
             if lora_B.bias is not None:
-                lora_B.bias.copy_(torch.stack([layer.lora_B[plan.adapter].bias for layer in members]).mean(0))
+                lora_B.bias.copy_(torch.stack([b.bias for _, b in pairs]).mean(0))
             lora_A.weight.copy_(A)
             lora_B.weight.copy_(B)
 
@@ -288,7 +282,7 @@ def _average_gradients(model: nn.Module, plan: DropPlan, layers: dict[str, LoraL
         return
     for owner, members in plan.groups.items():
         n = 1 + len(members)
-        for parameter in _parameters(layers[owner], plan.adapter):
+        for parameter in pair_parameters(layers[owner], plan.adapter).values():
             if n > 1 and parameter.requires_grad and parameter not in _MEAN:
                 _MEAN[parameter] = _divide(parameter, n)
 
@@ -314,12 +308,12 @@ def _remove(model: nn.Module, plan: DropPlan, layers: dict[str, LoraLayer]) -> N
             layer.set_adapter(active)
         else:
             parent, _, child = name.rpartition(".")
-            setattr(base.get_submodule(parent), child, layer.base_layer)
+            setattr(base.get_submodule(parent), child, cast(nn.Module, layer.base_layer))
     kept = _expected(plan)
     config.target_modules = _targets(base, kept)
     config.layers_to_transform = config.layers_pattern = None
     tuner = getattr(unwrap(model), "base_model", None)
-    if hasattr(tuner, "targeted_module_names"):
+    if tuner is not None and hasattr(tuner, "targeted_module_names"):
         tuner.targeted_module_names = list(kept)
 
 

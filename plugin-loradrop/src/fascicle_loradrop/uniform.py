@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .errors import PlanError
+from .module import PlanModule
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -86,7 +87,7 @@ def uniform_rank(of: Energies | DropPlan, budget: float | DropPlan | None = None
         >>> u.rank, u.parameters, u.parameters_exact, dict(u.rank_pattern)
         (2, 32, 40, {'h.0.q': 3})
     """
-    from .plan import DropPlan, PlanModule
+    from .plan import DropPlan
 
     modules = of.modules if isinstance(of, DropPlan) else PlanModule.rows(of)
     if budget is None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from .errors import PlanError
 from .layers import fingerprint as digest
-from .layers import lora_layers
+from .layers import lora_layers, pair
 
 if TYPE_CHECKING:
     from .plan import DropPlan
@@ -43,7 +43,7 @@ def validate_plan(plan: DropPlan, model: nn.Module, *, fingerprint: bool = True)
         if m.name not in layers:
             continue
         layer = layers[m.name]
-        lora_A, lora_B = layer.lora_A[plan.adapter], layer.lora_B[plan.adapter]
+        lora_A, lora_B = pair(layer, plan.adapter)
         found = (lora_A.in_features, lora_B.out_features, lora_A.out_features, lora_B.bias is not None)
         if found != (m.d_in, m.d_out, m.r, m.bias):
             raise PlanError(
