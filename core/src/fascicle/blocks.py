@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from .errors import ResultError
 from .objects import Block, Section
@@ -211,7 +211,7 @@ def _inner(f: _Fields, name: str, value: Any) -> _Fields:
     return _Fields(value, f"{f.where}.series[{name!r}]")
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, list | tuple)
 
 

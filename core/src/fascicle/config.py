@@ -127,6 +127,7 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     Raises:
         ConfigError: an override that names no key or no option.
+        PluginError: an option of a plugin that is missing or broken.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
@@ -134,15 +135,16 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from .overrides import explain, open_keys
     from .searchpath import FascicleSearchPath
 
     Plugins.instance().register(FascicleSearchPath)
     try:
         with initialize_config_module("fascicle.conf", **hydra_version_base()):
-            cfg = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
+            cfg = hydra_compose("config", overrides=open_keys(overrides), return_hydra_config=True)
             return plain(cfg, cfg.hydra.runtime.choices)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(str(error)) from error
+        raise explain(error) from error
 
 
 def hydra_version_base() -> dict[str, Any]:
@@ -246,7 +248,8 @@ def _validate(schema: type, node: Mapping[str, Any], path: str) -> Any:
 
     _refuse_unknown(schema, node, path)
     try:
-        return _adapter(schema).validate_python(node, strict=True)
+        # strict as JSON: a mapping may become a dataclass, a 1 a float, and nothing else is converted
+        return _adapter(schema).validate_json(json.dumps(node), strict=True)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(error, node, path))) from error
 

@@ -116,6 +116,9 @@ class LossOutput:
     """Scalar, with gradient."""
     parts: Mapping[str, torch.Tensor | float] = field(default_factory=dict)
     outputs: Any = None
+    scaled: bool = False
+    """True where `loss` is the batch's share of a mean over all accumulated batches (a sum over targets / `num_items`), so that
+    shares add up. False where it is the batch's own mean: the trainer then weights it by the batch's share of the rows."""
 
 
 @runtime_checkable

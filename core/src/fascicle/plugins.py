@@ -275,7 +275,7 @@ class Manager:
         return Verbs(self, dict(providers), {*providers.values(), *also})
 
     def _ask(self, name: str, hook: str) -> Any:
-        others = {record.plugin for other, record in self._usable.items() if other != name}
+        others = [record.plugin for other, record in self._usable.items() if other != name]
         answers = self._pm.subset_hook_caller(hook, others)()
         return answers[0] if answers else None
 

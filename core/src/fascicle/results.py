@@ -14,13 +14,11 @@ import json
 import logging
 import math
 import os
-import platform
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,10 +33,8 @@ __all__ = [
     "Result",
     "atomic_write_bytes",
     "atomic_write_text",
-    "environment",
     "find_folders",
     "find_results",
-    "now",
     "read_result",
     "write_result",
 ]
@@ -48,7 +44,6 @@ SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
 EXAMPLES_FILE = "examples.json"
 
-_LIBRARIES = ("fascicle", "torch", "transformers", "peft", "datasets", "accelerate", "hydra-core", "numpy")
 _AGAIN = "The file is damaged or was edited: repeat the run with run.overwrite=true, or leave its folder out."
 
 logger = logging.getLogger(__name__)
@@ -88,7 +83,7 @@ class Result:
     sections: list[Section] = field(default_factory=list)
     """Plugins' parts of the run's page."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """Versions, plugins, machine, sources and fingerprints of weights and data; see `environment`."""
+    """Versions, plugins, machine, sources and fingerprints of weights and data; see `fascicle.provenance`."""
     timings: dict[str, float] = field(default_factory=dict)
     """Phase to seconds."""
     started: str = ""
@@ -100,54 +95,6 @@ class Result:
     """What a reader of the numbers should know, e.g. which were infinite."""
     status: str = "finished"
     schema_version: int = SCHEMA_VERSION
-
-
-def now() -> str:
-    """The time in UTC as results store it.
-
-    >>> now().endswith("+00:00")
-    True
-    """
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def environment(
-    plugins: Mapping[str, str] | None = None,
-    *,
-    device: str = "",
-    dtype: str = "",
-    model: Mapping[str, str] | None = None,
-    data: Mapping[str, str] | None = None,
-    overrides: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Provenance of a run. Versions are read from the installed distributions; nothing heavy is imported.
-
-    Args:
-        plugins: active plugin to version.
-        device: where the run computed.
-        dtype: of the weights.
-        model: `name`, `source` and `fingerprint` of the weights.
-        data: the same of the data.
-        overrides: what was typed on the command line.
-
-    >>> environment({"loradrop": "0.1.0"}, device="cpu")["plugins"]
-    {'loradrop': '0.1.0'}
-    """
-    versions = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return {
-        "versions": versions,
-        "plugins": dict(plugins or {}),
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-        "device": device,
-        "dtype": dtype,
-        "model": dict(model or {}),
-        "data": dict(data or {}),
-        "overrides": list(overrides),
-    }
 
 
 # ---- writing: whole or not at all ----------------------------------------------------------------------------------------
@@ -261,7 +208,7 @@ def write_result(folder: str | os.PathLike[str], result: Result) -> Path:
     examples = {name: list(values) for name, values in raw.pop("per_example").items()}
     raw["sections"] = [dataclasses.asdict(section) for section in result.sections]
     for key in ("started", "finished"):
-        raw[key] = raw[key] or now()
+        raw[key] = raw[key] or datetime.now(UTC).isoformat(timespec="seconds")
     plain = _plain(raw, "", notes)
     plain["notes"] = list(dict.fromkeys(notes))
     files: dict[Path, bytes] = {}

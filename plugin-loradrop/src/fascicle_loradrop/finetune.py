@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 
 from .energies import Energies
 from .errors import LoraDropError
-from .guards import check_optimizer, check_training
+from .guards import check_optimizer, check_training, drop_stale
 from .io import write_plan
 from .layers import base_model, lora_layers, pair
 from .masks import Tokens
@@ -179,6 +179,8 @@ class LoraDropCallback(TrainerCallback):
         if not verify(model, self.plan).ok:
             logger.warning("loading a checkpoint has broken ties of LoRA-drop; restoring them")
             retie(model, self.plan)
+            if optimizer is not None:
+                drop_stale(optimizer, model)
         self._check_setup(args, model)
         sharded = bool(getattr(args, "fsdp", None)) or bool(getattr(args, "deepspeed", None))
         if optimizer is not None and not sharded:  # these replace parameters by flat or sharded ones
@@ -226,7 +228,7 @@ def _train(
     for batch in islice(_stream(batches, None if steps is not None else epochs), steps):
         loss = loss_fn(model, to_device(batch, device))
         if not torch.isfinite(loss):
-            raise LoraDropError(f"the probe's loss is {float(loss)}; lower lr= or look at the batches")
+            raise LoraDropError(f"the probe's loss is {loss.detach().item()}; lower lr= or look at the batches")
         loss.backward()
         if 0.0 < max_grad_norm < float("inf"):
             torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)

@@ -1,8 +1,8 @@
 """Set-ups in which sharing goes wrong silently, refused before they train (our measurements).
 
-The paper trains in one process. Under DistributedDataParallel with re-entrant checkpointing a shared pair is reduced
-after its first user, and the gradient is wrong without any error; per-layer FSDP cannot place a Parameter in two
-units. DeepSpeed ZeRO-3 and torch.compile are untested.
+The paper trains in one process. Under DistributedDataParallel with re-entrant checkpointing a shared pair is ready
+once for each user: DDP reduces it after the first, and then either stops in the middle of the backward pass or goes on
+with a wrong gradient. Per-layer FSDP cannot place a Parameter in two units. DeepSpeed ZeRO-3 and torch.compile are untested.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = [
     "check_loaded",
     "check_optimizer",
     "check_training",
+    "drop_stale",
     "reentrant_checkpointing",
     "shard",
     "sync_shared_gradients",
@@ -71,6 +72,22 @@ def check_optimizer(optimizer: Any, model: nn.Module, adapter: str = "default") 
     for name, layer in lora_layers(model, adapter).items():
         if any(p.requires_grad and id(p) not in held for p in pair_parameters(layer, adapter).values()):
             raise GuardError(f"the optimizer lacks the LoRA of {name!r}; pass all trainable parameters to it")
+
+
+def drop_stale(optimizer: Any, model: nn.Module) -> int:
+    """Let an optimizer forget parameters that `retie` has just replaced; their number.
+
+    Right only then: the shared pair that replaces them has the same values and is in the optimizer already. After
+    `apply` build a new optimizer instead.
+    """
+    known, dropped = {id(p) for p in unwrap(model).parameters()}, 0
+    for group in optimizer.param_groups:
+        stale = [p for p in group["params"] if id(p) not in known]
+        group["params"] = [p for p in group["params"] if id(p) in known]
+        for parameter in stale:
+            optimizer.state.pop(parameter, None)
+        dropped += len(stale)
+    return dropped
 
 
 def check_training(
@@ -125,8 +142,8 @@ def check_training(
         static_graph = bool(getattr(model, "static_graph", False))
     if world_size > 1 and reentrant and not static_graph and fsdp == "none":
         raise GuardError(
-            "DistributedDataParallel with re-entrant gradient checkpointing gives WRONG gradients for shared LoRA, "
-            "without any error. Set gradient_checkpointing_kwargs={'use_reentrant': False}, or DDP's static_graph=True "
+            "DistributedDataParallel with re-entrant gradient checkpointing does not work with shared LoRA: torch fails "
+            "in the backward pass ('mark a variable ready only once'), or gives WRONG gradients silently. Set gradient_checkpointing_kwargs={'use_reentrant': False}, or DDP's static_graph=True "
             "(ddp_static_graph=True in TrainingArguments)"
         )
 

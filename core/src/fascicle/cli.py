@@ -1,0 +1,158 @@
+"""The command line: `fascicle run | list | plugins | report | completion`, and what plugins add.
+
+The word is looked up before anything is imported, so each command costs only what it needs. Errors of ours are printed without a
+traceback, 2 for a configuration or plugin that cannot run and 1 for everything else; `--log-level debug` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import cast
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "run": ("fascicle.commands.run:main", "Run one experiment, or a sweep with -m"),
+    "list": ("fascicle.commands.options:main", "List options: fascicle list [group | group/option]"),
+    "plugins": ("fascicle.commands.plugins:main", "List plugins; check [name]; doctor"),
+    "report": ("fascicle.commands.report:main", "Compare finished runs: one table, one HTML page"),
+    "completion": ("fascicle.commands.completion:main", "Print the tab completion of bash, zsh or fish"),
+}
+"""Command to (`module:function`, one line of help). Plugins cannot take these words."""
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+Command = Callable[[list[str]], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status.
+
+    >>> main(["--version"])  # doctest: +ELLIPSIS
+    fascicle ...
+    0
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    level = None
+    try:
+        level, args = take_log_level(args)
+        return _dispatch(args)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; say nothing at exit either
+        return 141
+    except Exception as error:
+        from .errors import ConfigError, FascicleError, PluginError
+
+        if (level or os.environ.get("FASCICLE_LOG_LEVEL")) == "debug" or not isinstance(error, FascicleError):
+            import traceback
+
+            traceback.print_exception(error)
+            return 2 if isinstance(error, ConfigError | PluginError) else 1
+        sys.stderr.write(f"error: {error}\n")
+        if error.__cause__ is not None and isinstance(error, PluginError):
+            sys.stderr.write("(--log-level debug shows the traceback)\n")
+        return 2 if isinstance(error, ConfigError | PluginError) else 1
+
+
+def take_log_level(args: list[str]) -> tuple[str | None, list[str]]:
+    """Take `--log-level LEVEL` out of the arguments and keep it for this process and its workers.
+
+    Raises:
+        ConfigError: no level is given, or not one of `LOG_LEVELS`.
+    """
+    rest, level = [], None
+    words = iter(args)
+    for word in words:
+        if word == "--log-level":
+            level = next(words, "")
+        elif word.startswith("--log-level="):
+            level = word.partition("=")[2]
+        else:
+            rest.append(word)
+            continue
+        level = level.lower()
+        if level not in LOG_LEVELS:
+            from .errors import ConfigError
+
+            raise ConfigError(f"--log-level: expected one of {', '.join(LOG_LEVELS)}, got {level!r}")
+        os.environ["FASCICLE_LOG_LEVEL"] = level
+    return level, rest
+
+
+def _dispatch(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        return _help()
+    word, rest = args[0], args[1:]
+    if word in ("-V", "--version"):
+        from . import __version__
+
+        sys.stdout.write(f"fascicle {__version__}\n")
+        return 0
+    if word in ("-sc", "--shell-completion"):
+        return _load("fascicle.commands.completion:query")(rest)
+    if word in COMMANDS:
+        return _load(COMMANDS[word][0])(rest)
+    return _plugin_command(word)(rest)
+
+
+def _load(target: str) -> Command:
+    from importlib import import_module
+
+    module, _, name = target.partition(":")
+    return cast("Command", getattr(import_module(module), name))
+
+
+def _plugin_command(word: str) -> Command:
+    from .errors import ConfigError, PluginError
+    from .plugins import suggest
+
+    commands = plugin_commands()
+    if word not in commands:
+        hint = f" To run with overrides: fascicle run {word}" if "=" in word else ""
+        known = [*COMMANDS, *commands]
+        raise ConfigError(f"no command {word!r}.{suggest(word, known)}{hint} Commands: {', '.join(known)}")
+    plugin, target = commands[word]
+    try:
+        return _load(target)
+    except Exception as error:
+        raise PluginError(f"command {word!r} of plugin {plugin!r}: {target} cannot be loaded: {error}") from error
+
+
+def plugin_commands() -> dict[str, tuple[str, str]]:
+    """The plugins' commands: word to (plugin, `module:function`).
+
+    Raises:
+        PluginError: a plugin takes a word of the core, or two plugins take the same.
+    """
+    from .errors import PluginError
+    from .plugins import manager
+
+    commands = manager().commands()
+    for word, (plugin, _) in commands.items():
+        if word in COMMANDS:
+            raise PluginError(
+                f"plugin {plugin!r} claims the command {word!r}, which is the core's; it must choose another word"
+            )
+    return commands
+
+
+def _help() -> int:
+    from .errors import PluginError
+
+    lines = ["usage: fascicle COMMAND ... [--log-level LEVEL]", "", "commands:"]
+    lines += [f"  {word:<12}{text}" for word, (_, text) in COMMANDS.items()]
+    try:
+        lines += [f"  {word:<12}from the plugin {plugin}" for word, (plugin, _) in plugin_commands().items()]
+    except PluginError as error:
+        lines += ["", f"note: {error}"]
+    lines += ["", "fascicle COMMAND --help says more. LEVEL: debug (tracebacks), info, warning, error.", ""]
+    sys.stdout.write("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
