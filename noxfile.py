@@ -48,20 +48,17 @@ def demo(session: nox.Session) -> None:
             session.log(f"{plugin.name} ships no experiment {name}")
             continue
         folder, page = outputs / name, outputs / f"{name}.html"
-        sweep = _sweep_of(plugin, name)
-        session.run("fascicle", "run", *sweep, f"run.root={folder}", "run.resume=true", *session.posargs, env=ENV)
+        session.run(
+            "fascicle",
+            "run",
+            "-m",
+            f"experiment={name}",
+            f"run.root={folder}",
+            "run.resume=true",
+            *session.posargs,
+            env=ENV,
+        )
         session.run("fascicle", "report", str(folder), "--out", str(page), env=ENV)
-
-
-def _sweep_of(plugin: Path, experiment: str) -> list[str]:
-    """The arms that the experiment's file says to compare, in its line `# compare: training=a,b seed=1,2`."""
-    (file,) = plugin.glob(f"src/*/conf/experiment/{experiment}.yaml")
-    arms = [
-        line.partition("compare:")[2].split()
-        for line in file.read_text(encoding="utf-8").splitlines()
-        if line.startswith("# compare:")
-    ]
-    return ["-m", f"experiment={experiment}", *arms[0]] if arms else [f"experiment={experiment}"]
 
 
 @nox.session

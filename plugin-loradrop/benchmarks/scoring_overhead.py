@@ -18,13 +18,18 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from transformers import BertConfig, BertForSequenceClassification
 
 from fascicle_loradrop.score import EnergyMeter, score
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from peft import PeftModel
 
 TARGETS = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
 

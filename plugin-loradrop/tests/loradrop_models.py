@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from torch import Tensor, nn
+from peft import LoraConfig, get_peft_model
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -16,6 +14,12 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from peft import PeftModel
+    from torch import Tensor, nn
 
 BERT_TARGETS = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
 LLAMA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -89,7 +93,8 @@ def llama(seed: int = 0, layers: int = 6, **options: Any) -> PeftModel:
 
 
 def t5(seed: int = 0, **options: Any) -> PeftModel:
-    return get_peft_model(t5_base(seed), lora_config(T5_TARGETS, "SEQ_2_SEQ_LM", **options))
+    """A plain PeftModel: PEFT's own sequence-to-sequence wrapper needs a matching transformers release."""
+    return get_peft_model(t5_base(seed), lora_config(T5_TARGETS, **options))
 
 
 def wake(model: nn.Module, seed: int = 1, std: float = 0.1) -> nn.Module:

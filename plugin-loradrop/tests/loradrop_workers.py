@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from loradrop_models import llama, rows_of, token_batch, wake
-from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -25,6 +23,11 @@ from fascicle_loradrop.layers import lora_layers, pair_parameters
 from fascicle_loradrop.plan import DropPlan
 from fascicle_loradrop.score import score
 from fascicle_loradrop.tie import apply, shared_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
 
 WHOLE = token_batch([8] * 4, causal=True)  # of one length, so that the mean of means is the mean
 

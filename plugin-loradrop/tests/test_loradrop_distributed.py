@@ -19,7 +19,8 @@ def results(tmp_path_factory):
     """All cases in one pair of processes: starting them is what takes time."""
     folder = tmp_path_factory.mktemp("gloo")
     script = Path(loradrop_workers.__file__)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent)}
+    paths = [str(script.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     workers = [
         subprocess.Popen(
             [sys.executable, str(script), str(rank), "2", str(folder)],

@@ -15,6 +15,7 @@ from fascicle_loradrop.errors import GuardError, LoraDropError, TieError
 from fascicle_loradrop.finetune import LoraDropCallback, make_plan, probe
 from fascicle_loradrop.guards import check_training, reentrant_checkpointing
 from fascicle_loradrop.io import load_plan
+from fascicle_loradrop.reset import reset_adapter
 from fascicle_loradrop.score import score
 from fascicle_loradrop.tie import apply, verify
 
@@ -111,6 +112,12 @@ def test_a_probe_wants_all_targets_trainable_and_nothing_shared():
 
 def test_several_probes_are_averaged_from_fresh_draws():
     plan = make_plan(bert(), SAMPLE, keep=4, seeds=(0, 1, 2), steps=3)
+    single = []
+    for seed in (0, 1, 2):
+        model = bert()
+        reset_adapter(model, seed=seed)
+        single.append(probe(model, SAMPLE, steps=3, seed=seed).importance())
+    np.testing.assert_allclose([m.importance for m in plan.modules], np.mean(single, axis=0))
     assert plan.probes == 3
     relative = make_plan(bert(layers=2), SAMPLE, budget=0.6, steps=2, options={"normalize": "relative"})
     assert relative.normalize == "relative"
@@ -174,9 +181,7 @@ def test_the_callback_refuses_an_optimizer_from_before_the_plan(tmp_path):
     plan = make_plan(model, SAMPLE, keep=4, steps=3)
     apply(model, plan)
     args = TrainingArguments(str(tmp_path), report_to=[], use_cpu=True, disable_tqdm=True, max_steps=1)
-    run = Trainer(
-        model, args, train_dataset=examples(), optimizers=(early, None), callbacks=[LoraDropCallback(plan)]
-    )
+    run = Trainer(model, args, train_dataset=examples(), optimizers=(early, None), callbacks=[LoraDropCallback(plan)])
     with pytest.raises(GuardError, match="stale"):
         run.train()
 
@@ -204,7 +209,7 @@ def shared():
 )
 def test_set_ups_with_wrong_gradients_are_refused(shared, options, wrong):
     if wrong:
-        with pytest.raises(GuardError, match="WRONG gradients|FSDP per layer"):
+        with pytest.raises(GuardError, match=r"WRONG gradients|FSDP per layer"):
             check_training(shared, **options)
     else:
         check_training(shared, **options)

@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 import torch
-from loradrop_models import bert, bert_base, descend, llama, llama_base, logits, lora_config, token_batch, wake
+from loradrop_models import bert, bert_base, descend, llama, llama_base, logits, token_batch, wake
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
@@ -87,7 +87,9 @@ def test_the_head_travels_along_and_dropped_modules_stay_away(share_by, tmp_path
     assert torch.equal(logits(plain, batch), logits(model, batch))
     again = quietly(io.load, bert_base(), tmp_path / "out")
     assert torch.equal(logits(again, batch), logits(model, batch))
-    modules = {k.rsplit(".lora_", 1)[0] for k in load_file(tmp_path / "out" / "adapter_model.safetensors") if "lora_" in k}
+    modules = {
+        k.rsplit(".lora_", 1)[0] for k in load_file(tmp_path / "out" / "adapter_model.safetensors") if "lora_" in k
+    }
     assert len(modules) == len(plan.modules) - len(plan.dropped)
 
 
@@ -164,8 +166,11 @@ def test_an_interrupted_save_leaves_the_old_adapter(trained, tmp_path, monkeypat
 def test_a_plan_of_another_base_or_another_run_is_refused(trained, tmp_path):
     model, plan = trained
     folder = io.save(model, plan, tmp_path / "out")
+    other = llama_base(layers=5)
+    names = [name for name, _ in other.named_modules()]
     with pytest.raises(PlanError, match="another base model"):
-        io.load(llama_base(layers=5), folder)
+        io.load(other, folder)
+    assert [name for name, _ in other.named_modules()] == names, "a refused base must stay as it was"
     data = json.loads((folder / "lora_drop.json").read_text())
     data["parameters"]["after"] -= 1
     (folder / "lora_drop.json").write_text(json.dumps(data))
@@ -204,18 +209,20 @@ def test_broken_compact_files_are_refused(trained, tmp_path):
     assert not (tmp_path / "big").exists()
 
 
-def test_only_peft_models_can_be_saved(tmp_path):
-    base = llama_base(layers=1)
-    base.add_adapter(lora_config(["q_proj"]))
-    plan = DropPlan.from_energies(score(wake(base), [BATCH]), threshold=1.0)
-    with pytest.raises(StorageError, match="PeftModel"):
-        io.save(base, plan, tmp_path / "out")
+def test_only_peft_models_can_be_saved(trained, tmp_path):
+    _, plan = trained
+    with pytest.raises(StorageError, match="expected a PeftModel, got LlamaForCausalLM"):
+        io.save(llama_base(), plan, tmp_path / "out")
 
 
 def test_expanding_needs_no_model_library(trained, tmp_path):
-    """transformers is not touched by compact and expand; only tensors are."""
+    """Neither PEFT nor transformers is imported by expand."""
     model, plan = trained
     io.save_compact(model, plan, tmp_path / "small")
-    code = f"from fascicle_loradrop import expand; expand({str(tmp_path / 'small')!r}, {str(tmp_path / 'big')!r})"
+    code = (
+        "import sys; from fascicle_loradrop import expand; "
+        f"expand({str(tmp_path / 'small')!r}, {str(tmp_path / 'big')!r}); "
+        "sys.exit(bool({'peft', 'transformers'} & sys.modules.keys()))"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (tmp_path / "big" / "adapter_model.safetensors").is_file()

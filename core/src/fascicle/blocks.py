@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from .errors import ResultError
-from .objects import Block, Section
+
+if TYPE_CHECKING:
+    from .objects import Block, Section
 
 __all__ = ["BLOCK_KINDS", "check_block", "check_section"]
 
@@ -18,6 +20,7 @@ def check_section(section: Section, where: str = "section") -> None:
     Raises:
         ResultError: names the field, what was expected and what came.
 
+    >>> from fascicle import Block, Section
     >>> check_section(Section(title="Layers", blocks=[Block(kind="text", data={"text": "All shared."})]))
     >>> check_section(Section(title="Layers", blocks=[Block(kind="text", data={"text": 3})]))
     Traceback (most recent call last):
@@ -37,6 +40,7 @@ def check_block(block: Block, where: str = "block") -> None:
     Raises:
         ResultError: names the field, what was expected and what came.
 
+    >>> from fascicle import Block
     >>> check_block(Block(kind="bars", data={"labels": ["a", "b"], "series": {"g": [1.0, 2.0]}}))
     >>> check_block(Block(kind="bars", data={"labels": ["a", "b"], "series": {"g": [1.0]}}))
     Traceback (most recent call last):

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; say nothing at exit either
         return 141
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last resort: whatever it is, it is printed
         from .errors import ConfigError, FascicleError, PluginError
 
         if (level or os.environ.get("FASCICLE_LOG_LEVEL")) == "debug" or not isinstance(error, FascicleError):

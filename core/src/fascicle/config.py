@@ -13,6 +13,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Lt
@@ -24,7 +25,18 @@ from .plugins import manager, suggest
 if TYPE_CHECKING:
     from .plugins import Manager
 
-__all__ = ["Checked", "Field", "Option", "ReportOptions", "RunOptions", "check", "check_option", "compose", "schema_fields"]
+__all__ = [
+    "Checked",
+    "Field",
+    "Option",
+    "ReportOptions",
+    "RunOptions",
+    "check",
+    "check_option",
+    "compose",
+    "field_types",
+    "schema_fields",
+]
 
 GROUPS = tuple(VERBS)
 
@@ -144,7 +156,8 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
             cfg = hydra_compose("config", overrides=open_keys(overrides), return_hydra_config=True)
             return plain(cfg, cfg.hydra.runtime.choices)
     except (HydraException, OmegaConfBaseException) as error:
-        raise explain(error) from error
+        told = explain(error)
+        raise told from (told.__cause__ or error)
 
 
 def hydra_version_base() -> dict[str, Any]:
@@ -198,6 +211,8 @@ def check(config: Mapping[str, Any]) -> Checked:
     options = {group: check_option(group, config.get(group), choices.get(group), plugins) for group in GROUPS}
     for name in top.run.plugins:
         plugins.usable(name)
+    for group, option in options.items():  # defaults too: a key that is set to its default makes no other run
+        config[group] = {"provider": option.provider, "kind": option.kind, **dataclasses.asdict(option.value)}
     raw = {key: value for key, value in config.items() if key not in ("run", "report", "description", "name", "vars")}
     if experiment is not None:
         raw["experiment"] = experiment
@@ -260,10 +275,10 @@ def _refuse_unknown(schema: type, node: Mapping[str, Any], path: str) -> None:
         if key not in hints:
             where = f"{path}.{key}" if path else key
             known = [f.name for f in dataclasses.fields(schema)]
-            raise ConfigError(f"{where}: no such key.{suggest(key, known)} Known keys: {', '.join(known)}")
+            raise ConfigError(f"{where}: no such key.{suggest(key, known)} Known keys: {', '.join(known) or 'none'}")
         inner = next((t for t in _members(hints[key]) if dataclasses.is_dataclass(t)), None)
         if inner is not None and isinstance(value, Mapping):
-            _refuse_unknown(inner, value, f"{path}.{key}" if path else key)
+            _refuse_unknown(typing.cast("type", inner), value, f"{path}.{key}" if path else key)
 
 
 def _members(hint: Any) -> list[Any]:
@@ -314,10 +329,18 @@ def schema_fields(schema: type) -> list[Field]:
     for f in dataclasses.fields(schema):
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
-        rows.append(
-            Field(f.name, _type_name(f.type), None if required else default, docs.get(f.name, ""), required)
-        )
+        rows.append(Field(f.name, _type_name(f.type), None if required else default, docs.get(f.name, ""), required))
     return rows
+
+
+def field_types(schema: type) -> dict[str, list[Any]]:
+    """Field to the members of its annotation, the values of a `Literal` among them.
+
+    >>> field_types(RunOptions)["dir"] == [str, type(None)]
+    True
+    """
+    hints = typing.get_type_hints(schema)
+    return {f.name: _members(hints[f.name]) for f in dataclasses.fields(schema)}
 
 
 def _type_name(hint: Any) -> str:
@@ -339,7 +362,7 @@ def _field_docs(schema: type) -> dict[str, str]:
         except (OSError, TypeError, SyntaxError):
             continue
         statements = typing.cast("ast.ClassDef", body).body
-        for one, two in zip(statements, statements[1:], strict=False):
+        for one, two in pairwise(statements):
             if (
                 isinstance(one, ast.AnnAssign)
                 and isinstance(one.target, ast.Name)

@@ -12,10 +12,14 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
+from typing import TYPE_CHECKING
 
-from .errors import ConfigError, FascicleError, PluginError
+from .errors import ConfigError, PluginError
 from .hookspecs import VERBS
 from .plugins import manager, suggest
+
+if TYPE_CHECKING:
+    from .errors import FascicleError
 
 __all__ = ["close_keys", "explain", "known_plugins", "open_keys"]
 
@@ -57,8 +61,8 @@ def known_plugins() -> dict[str, dict[str, str]]:
     return index
 
 
-def explain(error: Exception, overrides: Sequence[str] = ()) -> FascicleError:
-    """What a Hydra or OmegaConf error means for the user: an error of ours to raise from it."""
+def explain(error: Exception) -> FascicleError:
+    """What a Hydra or OmegaConf error means for the user: an error of ours to raise from it, or from the cause it has already."""
     missing, options = getattr(error, "missing_cfg_file", None), getattr(error, "options", None)
     if isinstance(missing, str) and "/" in missing:
         group, _, option = missing.partition("/")

@@ -50,6 +50,7 @@ def run(config: Mapping[str, Any] | Sequence[str] = (), *, overrides: Sequence[s
             raise
         if context.is_main:
             write_result(context.folder, result)
+            context.logger.info("result in %s", context.folder)
         return result
 
 

@@ -25,7 +25,7 @@ log = logging.getLogger("fascicle.searchpath")
 
 
 class FascicleSearchPath(SearchPathPlugin):
-    """Appends `pkg://fascicle.conf` and the plugins' packages, sorted by plugin name, behind the application's own configuration."""
+    """Appends `pkg://fascicle.conf` and the plugins' packages, sorted by plugin name, behind the application's own."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Called by Hydra once per application, before anything is composed."""

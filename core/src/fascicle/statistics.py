@@ -29,7 +29,7 @@ DRAWS = 10_000
 LEVEL = 0.95
 SEED = 20_250_101
 """The bootstrap's own, fixed: a report of the same runs says the same."""
-_BLOCKS = 4096
+_BLOCKS = 2000
 """More test rows than this are drawn in blocks: same variance, bounded cost."""
 _CHUNK = 1000
 """Draws at a time, to bound the memory."""
@@ -123,11 +123,9 @@ def paired_difference(pairs: Sequence[Pair], *, level: float = LEVEL, draws: int
         groups = [pairs]
     mean = math.fsum(math.fsum(p.value - p.baseline for p in group) / len(group) for group in groups) / len(groups)
     if len(pairs) < 2:
-        return Difference(
-            mean=mean, low=None, high=None, pairs=1, rows=0, units=1, note="one pair only: no interval"
-        )
+        return Difference(mean=mean, low=None, high=None, pairs=1, rows=0, units=1, note="one pair only: no interval")
     tables = [_row_differences(group) if len({p.unit for p in group}) == 1 else None for group in groups]
-    rows = sum(table.shape[1] for table in tables if table is not None)
+    rows = sum(len(group[0].rows) for group, table in zip(groups, tables, strict=True) if table is not None)
     low, high = _interval(groups, tables, mean, level, draws)
     return Difference(mean=mean, low=low, high=high, pairs=len(pairs), rows=rows, units=len(units))
 
@@ -143,10 +141,10 @@ def _row_differences(pairs: Sequence[Pair]) -> Floats | None:
     baseline = np.array([p.baseline_rows for p in pairs], dtype=float)
     if not (np.isfinite(values).all() and np.isfinite(baseline).all()):
         return None
-    for table, means in ((values, [p.value for p in pairs]), (baseline, [p.baseline for p in pairs])):
-        if not np.allclose(table.mean(axis=1), means, rtol=1e-3, atol=1e-6):
+    for rows, means in ((values, [p.value for p in pairs]), (baseline, [p.baseline for p in pairs])):
+        if not np.allclose(rows.mean(axis=1), means, rtol=1e-3, atol=1e-6):
             return None
-    table = values - baseline
+    table: Floats = values - baseline
     return table if m <= _BLOCKS else _in_blocks(table)
 
 
@@ -158,7 +156,8 @@ def _in_blocks(table: Floats) -> Floats:
     order = np.random.default_rng(SEED).permutation(m)
     mean = table.mean(axis=1, keepdims=True)
     starts = np.linspace(0, m, _BLOCKS, endpoint=False).astype(int)
-    return mean + np.add.reduceat((table - mean)[:, order], starts, axis=1) * (_BLOCKS / m)
+    blocks: Floats = mean + np.add.reduceat((table - mean)[:, order], starts, axis=1) * (_BLOCKS / m)
+    return blocks
 
 
 def _interval(
@@ -209,16 +208,20 @@ def _draw(d: Floats, table: Floats | None, index: int, draws: int) -> Floats:
         return np.asarray(weights @ d)
     m = table.shape[1]
     means = np.concatenate(
-        [_row_counts(index, m, start, min(_CHUNK, draws - start)) @ table.T for start in range(0, draws, _CHUNK)]
+        [
+            _row_counts(index, m, start, min(_CHUNK, draws - start)).astype(float) @ table.T
+            for start in range(0, draws, _CHUNK)
+        ]
     )  # (draws, n)
     return np.asarray((weights * means).sum(axis=1) / m)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=40)
 def _row_counts(index: int, m: int, start: int, draws: int) -> Floats:
     """(draws, m) how often each row was picked; kept, since every arm of a table meets the same test rows."""
     import numpy as np
 
     rng = np.random.default_rng([SEED, index, m, start, 1])
     picks = rng.integers(0, m, size=(draws, m)) + m * np.arange(draws)[:, None]
-    return np.bincount(picks.ravel(), minlength=draws * m).reshape(draws, m).astype(np.float32)
+    counts: Floats = np.bincount(picks.ravel(), minlength=draws * m).reshape(draws, m).astype(np.uint8)
+    return counts

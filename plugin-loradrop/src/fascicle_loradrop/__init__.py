@@ -5,6 +5,7 @@ Zhou, Lu, Xu, Zhu, Zhao, Yang, "LoRA-drop: Efficient LoRA Parameter Pruning base
 Importing this package imports neither torch nor PEFT; names are resolved on first use.
 
 Example:
+    >>> from fascicle_loradrop.plan import DropPlan
     >>> import fascicle_loradrop
     >>> fascicle_loradrop.DropPlan.__name__
     'DropPlan'

@@ -37,7 +37,11 @@ def main(arguments: Sequence[str]) -> int:
             return _show(options.folder, as_json=options.json)
         from . import io
 
-        target = io.compact(options.source, options.target) if options.command == "compact" else io.expand(options.source, options.target)
+        target = (
+            io.compact(options.source, options.target)
+            if options.command == "compact"
+            else io.expand(options.source, options.target)
+        )
     except LoraDropError as error:
         raise FascicleError(str(error)) from error
     _console().print(f"wrote {target}", markup=False)
@@ -67,7 +71,12 @@ def _table(plan: DropPlan) -> object:
     for row in plan.table():
         style = {"kept": "bold", "shared": "", "dropped": "dim"}[row["fate"]]
         table.add_row(
-            row["name"], row["type"], f"{100 * row['importance']:.2f}", f"{100 * row['cumulative']:.1f}", row["fate"], row["owner"],
+            row["name"],
+            row["type"],
+            f"{100 * row['importance']:.2f}",
+            f"{100 * row['cumulative']:.1f}",
+            row["fate"],
+            row["owner"],
             style=style,
         )
     return table

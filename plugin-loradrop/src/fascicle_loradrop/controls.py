@@ -12,9 +12,12 @@ set's P depends on its count vector c alone, and a dynamic programme over the gr
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Group", "inverse_of_size", "random_of_size"]
 
@@ -59,7 +62,7 @@ def random_of_size(groups: Sequence[Group], total: int, seed: int) -> list[int] 
     empty_fits = sum(group.parameters(0) for group in groups) == total
     if possible - empty_fits <= 0:
         return None
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - exact draws from large integers, which numpy has not
     while True:  # the empty set is one of at least two, so this ends
         keep = _draw(groups, ways, total, rng)
         if keep:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import datasets
 
 from fascicle.errors import DataError
-from fascicle.hf.data import pad_batch
+from fascicle.hf.encoding import collate
 from fascicle.objects import Data, LoadedModel
 
 from .slots import parse_mr
@@ -61,7 +61,7 @@ def load(cfg: E2eData, run: RunContext) -> Data:
         task="causal_lm",
         splits=splits,
         encode=encode,
-        collate=lambda model: lambda rows: pad_batch(rows, model.tokenizer),
+        collate=collate,
         strata=lambda split: [len(text.split()) for text in splits[split]["ref"]],
         fingerprint=digest.hexdigest(),
         source="E2E NLG dataset (CC BY-SA 4.0): " + ", ".join(FILES.values()),
@@ -79,7 +79,9 @@ def _read(path: Path) -> list[dict[str, str]]:
         try:
             for row in reader:
                 if not row["mr"] or not row["ref"] or not parse_mr(row["mr"]):
-                    raise DataError(f"{path}, line {reader.line_num}: expected slot[value], ... and a sentence, got {row!r}")
+                    raise DataError(
+                        f"{path}, line {reader.line_num}: expected slot[value], ... and a sentence, got {row!r}"
+                    )
                 rows.append({"mr": row["mr"], "ref": row["ref"].strip()})
         except csv.Error as error:
             raise DataError(f"{path}, line {reader.line_num}: {error}") from error
@@ -106,6 +108,8 @@ def encode_row(row: dict[str, str], tokenizer: Any, max_length: int) -> dict[str
     prompt = tokenizer(prompt_of(row["mr"]), add_special_tokens=False)["input_ids"]
     answer = tokenizer(" " + row["ref"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
     if len(prompt) + len(answer) > max_length:
-        raise DataError(f"data.max_length={max_length}: an example has {len(prompt) + len(answer)} tokens: {row['mr']!r}")
+        raise DataError(
+            f"data.max_length={max_length}: an example has {len(prompt) + len(answer)} tokens: {row['mr']!r}"
+        )
     ids = prompt + answer
     return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [-100] * len(prompt) + answer}

@@ -30,7 +30,9 @@ def evaluate(cfg: E2eEvaluation, model: LoadedModel, data: Data, decoder: Decode
     """
     rows = data.splits["test"]
     if not {"mr", "ref"} <= set(rows.column_names):
-        raise DataError(f"evaluation=loradrop_e2e needs data with mr and ref (data=loradrop_e2e), got {rows.column_names}")
+        raise DataError(
+            f"evaluation=loradrop_e2e needs data with mr and ref (data=loradrop_e2e), got {rows.column_names}"
+        )
     sums, counts = token_losses(model, data, cfg.batch_size, run)
     nll = float(sums.sum() / counts.sum())
     values = {"nll": nll, "perplexity": float(torch.tensor(nll, dtype=torch.float64).exp())}
@@ -50,9 +52,7 @@ def evaluate(cfg: E2eEvaluation, model: LoadedModel, data: Data, decoder: Decode
 
 
 @torch.no_grad()
-def token_losses(
-    model: LoadedModel, data: Data, batch_size: int, run: RunContext
-) -> tuple[torch.Tensor, torch.Tensor]:
+def token_losses(model: LoadedModel, data: Data, batch_size: int, run: RunContext) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum of the negative log-likelihoods and number of target tokens of each test row; (rows,) float64 both."""
     features = data.encode("test", model)
     collate = data.collate(model)
@@ -66,7 +66,9 @@ def token_losses(
             batch = {k: v.to(run.device) for k, v in collate([features[i] for i in chosen]).items()}
             labels = batch.pop("labels")[:, 1:]  # (B, L-1)
             logits = net(**batch).logits[:, :-1].float()  # (B, L-1, V)
-            losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=-100, reduction="none")
+            losses = torch.nn.functional.cross_entropy(
+                logits.transpose(1, 2), labels, ignore_index=-100, reduction="none"
+            )
             sums[chosen] = losses.double().sum(1).cpu()
             counts[chosen] = (labels != -100).double().sum(1).cpu()
             bar.advance(len(chosen))
@@ -102,7 +104,9 @@ def _written(
 
 def _scores(texts: list[tuple[str, str, list[str]]]) -> tuple[dict[str, float], Block]:
     most = max(len(refs) for _, _, refs in texts)
-    streams: list[list[str | None]] = [[refs[k] if k < len(refs) else None for _, _, refs in texts] for k in range(most)]
+    streams: list[list[str | None]] = [
+        [refs[k] if k < len(refs) else None for _, _, refs in texts] for k in range(most)
+    ]
     bleu = BLEU().corpus_score([text for _, text, _ in texts], streams)  # type: ignore[arg-type]
     slots = missed = added = human_slots = human_wrong = 0
     rows = []

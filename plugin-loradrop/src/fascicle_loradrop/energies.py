@@ -7,15 +7,19 @@ does not say. This module needs numpy only.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import EnergyError
 from .naming import layer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 __all__ = ["Energies", "Normalize", "Scope", "pools"]
 
@@ -51,6 +55,7 @@ class Energies:
     Arrays have shape (N,), one entry a module, in the order of the network.
 
     Example:
+        >>> from fascicle_loradrop.energies import Energies
         >>> e = Energies.from_arrays(names=["h.0.q", "h.1.q"], g=[3.0, 1.0], d_in=[4, 4], d_out=[4, 4], r=[2, 2])
         >>> e.importance().tolist()
         [0.75, 0.25]
@@ -184,6 +189,7 @@ class Energies:
         """`Ī_i = (1/m) Σ_p g_i^p / Σ_j g_j^p`: the average over m probes, each probe weighing the same.
 
         Example:
+            >>> from fascicle_loradrop.energies import Energies
             >>> a = Energies.from_arrays(names=["h.0.q", "h.1.q"], g=[30.0, 10.0], d_in=4, d_out=4, r=2)
             >>> b = Energies.from_arrays(names=["h.0.q", "h.1.q"], g=[1.0, 3.0], d_in=4, d_out=4, r=2)
             >>> Energies.mean([a, b]).importance().tolist()

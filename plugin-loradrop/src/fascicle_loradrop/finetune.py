@@ -7,10 +7,10 @@ How long and how fast is our choice: the paper's settings were not read.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,15 @@ from .errors import LoraDropError
 from .guards import check_optimizer, check_training, drop_stale
 from .io import write_plan
 from .layers import base_model, lora_layers, pair
-from .masks import Tokens
 from .plan import DropPlan
 from .reset import reset_adapter
 from .score import score, to_device
 from .tie import is_tied, retie, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .masks import Tokens
 
 __all__ = ["LoraDropCallback", "LossFn", "make_plan", "probe"]
 
@@ -68,9 +72,12 @@ def probe(
         LoraDropError: nothing to train, no batch, shared pairs, no loss, or a loss that is not finite.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
         >>> from peft import LoraConfig, get_peft_model
-        >>> net = get_peft_model(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1)),
-        ...                      LoraConfig(r=2, target_modules=["0", "1"]))
+        >>> net = get_peft_model(
+        ...     nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1)), LoraConfig(r=2, target_modules=["0", "1"])
+        ... )
         >>> x = torch.linspace(-1, 1, 32).reshape(8, 4)
         >>> e = probe(net, [{"input": x}], steps=5, loss_fn=lambda m, b: (m(b["input"]) - 1).square().mean())
         >>> e.names, bool((e.g > 0).all())
@@ -114,11 +121,13 @@ def make_plan(
         probing: arguments of `probe` (steps, lr, loss_fn, ...).
 
     Example:
+        >>> import torch
         >>> import fascicle_loradrop
         >>> from peft import LoraConfig, get_peft_model
         >>> from transformers import BertConfig, BertForSequenceClassification
-        >>> config = BertConfig(vocab_size=32, hidden_size=16, num_hidden_layers=4, num_attention_heads=2,
-        ...                     intermediate_size=32)
+        >>> config = BertConfig(
+        ...     vocab_size=32, hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32
+        ... )
         >>> lora = LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS")
         >>> model = get_peft_model(BertForSequenceClassification(config), lora)
         >>> ids = torch.arange(32).reshape(4, 8)
@@ -159,6 +168,8 @@ class LoraDropCallback(TrainerCallback):
         plan: the plan that was applied to the Trainer's model.
 
     Example:
+        >>> from fascicle_loradrop.energies import Energies
+        >>> from fascicle_loradrop.plan import DropPlan
         >>> e = Energies.from_arrays(names=["0", "1"], g=[8, 1], d_in=4, d_out=4, r=2)
         >>> LoraDropCallback(DropPlan.from_energies(e)).plan.keep
         ('0', '1')
@@ -229,7 +240,7 @@ def _train(
         loss = loss_fn(model, to_device(batch, device))
         if not torch.isfinite(loss):
             raise LoraDropError(f"the probe's loss is {loss.detach().item()}; lower lr= or look at the batches")
-        loss.backward()
+        torch.autograd.backward(loss)
         if 0.0 < max_grad_norm < float("inf"):
             torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
         optimizer.step()

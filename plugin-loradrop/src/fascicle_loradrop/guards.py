@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
-
-import torch
-from torch import nn
 
 from .errors import GuardError
 from .layers import lora_layers, pair_parameters, unwrap
 from .tie import is_tied, shared_parameters, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import torch
+    from torch import nn
+
     from .plan import DropPlan
 
 __all__ = [
@@ -36,8 +37,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 FSDP_MESSAGE = (
-    "LoRA-drop shares Parameters between layers, and FSDP per layer cannot: torch raises, or gives wrong gradients "
-    "when the pairs are ignored on the layers only. Shard the whole model as one unit (fully_shard(model)), or use "
+    "LoRA-drop shares Parameters between layers, and FSDP per layer cannot: torch stops in the first forward. Shard "
+    "the whole model as one unit (fully_shard(model)), or use "
     "guards.shard(model, plan, layers) with guards.sync_shared_gradients after each backward"
 )
 
@@ -56,6 +57,8 @@ def check_optimizer(optimizer: Any, model: nn.Module, adapter: str = "default") 
         GuardError: it holds parameters that `apply` or `retie` has replaced, or lacks a LoRA parameter that trains.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
         >>> from peft import LoraConfig, get_peft_model
         >>> net = get_peft_model(nn.Sequential(nn.Linear(4, 3)), LoraConfig(r=2, target_modules=["0"]))
         >>> check_optimizer(torch.optim.SGD(net.parameters(), lr=0.1), net)
@@ -117,6 +120,7 @@ def check_training(
         GuardError: DDP with re-entrant checkpointing and without static_graph; FSDP per layer.
 
     Example:
+        >>> from torch import nn
         >>> from peft import LoraConfig, get_peft_model
         >>> net = get_peft_model(nn.Sequential(nn.Linear(4, 3)), LoraConfig(r=2, target_modules=["0"]))
         >>> check_training(net, world_size=8, gradient_checkpointing=True, use_reentrant=True)  # nothing is shared
@@ -143,7 +147,8 @@ def check_training(
     if world_size > 1 and reentrant and not static_graph and fsdp == "none":
         raise GuardError(
             "DistributedDataParallel with re-entrant gradient checkpointing does not work with shared LoRA: torch fails "
-            "in the backward pass ('mark a variable ready only once'), or gives WRONG gradients silently. Set gradient_checkpointing_kwargs={'use_reentrant': False}, or DDP's static_graph=True "
+            "in the backward pass ('mark a variable ready only once'), or gives WRONG gradients silently. Set "
+            "gradient_checkpointing_kwargs={'use_reentrant': False}, or DDP's static_graph=True "
             "(ddp_static_graph=True in TrainingArguments)"
         )
 
@@ -152,6 +157,7 @@ def reentrant_checkpointing(model: nn.Module) -> bool | None:
     """Whether the model checkpoints re-entrantly: True, False, or None where nothing is checkpointed.
 
     Example:
+        >>> from torch import nn
         >>> reentrant_checkpointing(nn.Linear(2, 2)) is None
         True
     """
@@ -186,9 +192,9 @@ def shard(
 ) -> list[torch.nn.parameter.Parameter]:
     """FSDP2 per layer for a model with shared pairs: the pairs stay whole on every rank, all else is sharded.
 
-    `ignored_params` goes to *every* `fully_shard` call, the root's included; ignoring the pairs on the layers only
-    runs as well, with wrong gradients. FSDP does not reduce ignored parameters: call `sync_shared_gradients` between
-    `backward` and `optimizer.step`. Rank 0's pairs are broadcast, so that all ranks start alike.
+    `ignored_params` goes to *every* `fully_shard` call, the root's included. FSDP does not reduce the gradients of
+    ignored parameters: call `sync_shared_gradients` between `backward` and `optimizer.step`, or they are wrong.
+    Rank 0's pairs are broadcast, so that all ranks start alike.
 
     Args:
         model: the model after `tie.apply`, with torch.distributed initialised.

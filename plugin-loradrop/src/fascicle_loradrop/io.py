@@ -2,34 +2,32 @@
 
 `save` writes what `save_pretrained` writes, where every member of a group has its own copy of the shared pair: any
 loader of LoRA reads it, with one r and one alpha. `lora_drop.json` beside it brings the ties back. The compact form
-holds each pair once; `expand` turns it into the ordinary form again, byte for byte. Nothing is unpickled.
+holds each pair once; `expand` turns it into the ordinary form again, byte for byte. Nothing is unpickled, and the
+conversions between the two forms import neither PEFT nor transformers.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from .errors import StorageError
-from .layers import unwrap
 from .plan import DropPlan
-from .tie import retie, verify
-from .validate import check_base
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
+    import os
+    from collections.abc import Iterator
+
+    from peft import PeftConfig, PeftModel
+    from torch import Tensor, nn
 
 __all__ = ["COMPACT_FILE", "PLAN_FILE", "compact", "expand", "load", "load_plan", "save", "save_compact", "write_plan"]
 
@@ -61,6 +59,8 @@ def save(model: nn.Module, plan: DropPlan, directory: str | os.PathLike[str], **
         TieError: the model is not shared as planned (its copies would differ).
 
     Example:
+        >>> from torch import nn
+        >>> from fascicle_loradrop.plan import DropPlan
         >>> from peft import LoraConfig, get_peft_model
         >>> from fascicle_loradrop.energies import Energies
         >>> from fascicle_loradrop.tie import apply
@@ -73,6 +73,8 @@ def save(model: nn.Module, plan: DropPlan, directory: str | os.PathLike[str], **
         ...     sorted(p.name for p in save(net, plan, folder).iterdir())
         ['README.md', 'adapter_config.json', 'adapter_model.safetensors', 'lora_drop.json']
     """
+    from .tie import verify
+
     peft_model = _peft_model(model)
     verify(peft_model, plan).raise_for_broken()
     directory = Path(directory)
@@ -129,6 +131,11 @@ def load(
         StorageError: no plan, or no safetensors file (a pickled adapter is never opened).
         TieError: the weights are not shared as the plan says.
     """
+    from peft import PeftModel
+
+    from .tie import retie
+    from .validate import check_base
+
     directory = Path(directory)
     plan = load_plan(directory)
     if adapter is not None:
@@ -205,6 +212,10 @@ def expand(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Pa
 
 
 def _peft_model(model: nn.Module) -> PeftModel:
+    from peft import PeftModel
+
+    from .layers import unwrap
+
     model = unwrap(model)
     if not isinstance(model, PeftModel):
         raise StorageError(f"expected a PeftModel, got {type(model).__name__}; wrap it with peft.get_peft_model")
@@ -225,7 +236,8 @@ def _aliases(plan: DropPlan) -> Iterator[tuple[str, str]]:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            keys = list(file.keys())
+            return {key: file.get_tensor(key) for key in keys}, dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise StorageError(f"{path} is no readable safetensors file: {error}") from error
 

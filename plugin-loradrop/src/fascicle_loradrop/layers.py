@@ -7,14 +7,16 @@ understands, whether or not the model is wrapped.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from .errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["adapter_config", "base_model", "fingerprint", "lora_layers", "pair", "pair_parameters", "unwrap"]
 
@@ -23,14 +25,15 @@ def unwrap(model: nn.Module) -> nn.Module:
     """The model inside `DistributedDataParallel`, FSDP1 or `torch.compile`; the model itself otherwise.
 
     Example:
+        >>> from torch import nn
         >>> unwrap(nn.DataParallel(nn.Linear(2, 2)))
         Linear(in_features=2, out_features=2, bias=True)
     """
     while True:
         if hasattr(model, "_orig_mod"):
-            model = cast(nn.Module, model._orig_mod)
+            model = cast("nn.Module", model._orig_mod)
         elif type(model).__name__ in {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"}:
-            model = cast(nn.Module, model.module)
+            model = cast("nn.Module", model.module)
         else:
             return model
 
@@ -39,7 +42,7 @@ def base_model(model: nn.Module) -> nn.Module:
     """The network that the LoRA pairs were put into, `PeftModel` wrappers removed (LoRA layers remain inside)."""
     model = unwrap(model)
     get_base = getattr(model, "get_base_model", None)
-    return cast(nn.Module, get_base()) if callable(get_base) else model
+    return cast("nn.Module", get_base()) if callable(get_base) else model
 
 
 def adapter_config(model: nn.Module, adapter: str) -> Any:
@@ -75,6 +78,7 @@ def lora_layers(model: nn.Module, adapter: str = "default") -> dict[str, LoraLay
             convolution, a raw parameter or `nn.MultiheadAttention`, AdaLoRA, DoRA and every other LoRA variant.
 
     Example:
+        >>> from torch import nn
         >>> from peft import LoraConfig, get_peft_model
         >>> net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
         >>> list(lora_layers(get_peft_model(net, LoraConfig(r=2, target_modules=["0", "1"]))))
@@ -95,14 +99,14 @@ def lora_layers(model: nn.Module, adapter: str = "default") -> dict[str, LoraLay
 
 def pair(layer: LoraLayer, adapter: str) -> tuple[nn.Linear, nn.Linear]:
     """A and B of one layer as modules, shapes (r, d_in) and (d_out, r)."""
-    return cast(nn.Linear, layer.lora_A[adapter]), cast(nn.Linear, layer.lora_B[adapter])
+    return cast("nn.Linear", layer.lora_A[adapter]), cast("nn.Linear", layer.lora_B[adapter])
 
 
 def pair_parameters(layer: LoraLayer, adapter: str) -> dict[str, nn.Parameter]:
     """The Parameters of one layer's pair by their name in a checkpoint: A, B and, under `lora_bias`, the bias of B."""
     lora_A, lora_B = pair(layer, adapter)
     found = {"lora_A.weight": lora_A.weight, "lora_B.weight": lora_B.weight, "lora_B.bias": lora_B.bias}
-    return {key: cast(nn.Parameter, value) for key, value in found.items() if value is not None}
+    return {key: cast("nn.Parameter", value) for key, value in found.items() if value is not None}
 
 
 def _refuse_unsupported(name: str, layer: LoraLayer, adapter: str) -> None:
@@ -133,6 +137,7 @@ def fingerprint(model: nn.Module) -> str:
     the values of the weights.
 
     Example:
+        >>> from torch import nn
         >>> fingerprint(nn.Linear(2, 3)) == fingerprint(nn.Linear(2, 3)) != fingerprint(nn.Linear(3, 2))
         True
     """
@@ -154,5 +159,5 @@ def _base_modules(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module
 
 def _logical_shape(module: nn.Module) -> tuple[Any, ...]:
     if hasattr(module, "in_features") and hasattr(module, "out_features"):
-        return (int(cast(int, module.in_features)), int(cast(int, module.out_features)))
+        return (int(cast("int", module.in_features)), int(cast("int", module.out_features)))
     return tuple(sorted((n, tuple(p.shape)) for n, p in module.named_parameters(recurse=False)))

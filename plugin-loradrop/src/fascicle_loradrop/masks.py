@@ -9,14 +9,18 @@ Shapes: B batch, L length, n = B·L rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .errors import EnergyError
 from .layers import base_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from torch import nn
 
 __all__ = ["IGNORE", "Role", "TokenMasks", "Tokens", "roles"]
 
@@ -36,13 +40,14 @@ def roles(model: nn.Module, names: list[str]) -> dict[str, Role]:
     Keys and values of cross-attention sit in the decoder and read the encoder.
 
     Example:
+        >>> from torch import nn
         >>> roles(nn.Linear(2, 2), ["q"])
         {}
     """
     base = base_model(model)
     if not getattr(getattr(base, "config", None), "is_encoder_decoder", False):
         return {}
-    encoder = cast(Any, base).get_encoder()
+    encoder = cast("Any", base).get_encoder()
     inside = {id(m) for m in encoder.modules()} if encoder is not base else set()
     found: dict[str, Role] = {}
     for name in names:

@@ -11,12 +11,16 @@ The core has the singular values of the mean, so by Eckart and Young no rank-r p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from .errors import TieError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
 
 __all__ = ["best_shared_pair"]
 
@@ -38,6 +42,7 @@ def best_shared_pair(A: Sequence[Tensor], B: Sequence[Tensor], scaling: float) -
         TieError: no pair, or pairs of different shapes.
 
     Example:
+        >>> import torch
         >>> A, B = torch.eye(2, 4), torch.ones(3, 2)
         >>> A_, B_ = best_shared_pair([A, A], [B, B], scaling=2.0)
         >>> torch.allclose(B_ @ A_, B @ A, atol=1e-6)

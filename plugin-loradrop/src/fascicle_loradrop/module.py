@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .energies import Energies
 
 __all__ = ["PlanModule"]
@@ -45,7 +46,7 @@ class PlanModule:
     @staticmethod
     def rows(e: Energies, importance: Sequence[float] | None = None) -> tuple[PlanModule, ...]:
         """One row a module of `e`."""
-        I = [0.0] * len(e.names) if importance is None else importance  # noqa: E741 - the paper's symbol
+        I = [0.0] * len(e.names) if importance is None else importance
         return tuple(
             PlanModule(
                 name=e.names[i],

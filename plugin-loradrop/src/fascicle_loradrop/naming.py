@@ -7,7 +7,10 @@ with its numbers blotted out, shortened by what all names have in common.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["layer_of", "module_types"]
 

@@ -73,7 +73,9 @@ class LoraDrop(TrainerOptions):
         if len(given) > 1:
             raise ValueError(f"give one of threshold, keep and budget, got {' and '.join(given)}")
         if self.lora.init not in ("default", "gaussian", "orthogonal") and self.init == "reset":
-            raise ValueError(f"init=reset cannot redo lora.init={self.lora.init}, which changes the base; use init=keep")
+            raise ValueError(
+                f"init=reset cannot redo lora.init={self.lora.init}, which changes the base; use init=keep"
+            )
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -16,14 +15,18 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from . import controls, selection
-from .energies import Energies, Normalize, Scope, pools
+from .energies import Normalize, Scope, pools
 from .errors import PlanError
 from .module import PlanModule
 from .naming import layer_of
 from .uniform import UniformRank, uniform_rank
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from torch import nn
+
+    from .energies import Energies
 
 __all__ = ["DropPlan", "PlanModule", "ShareBy", "UniformRank", "uniform_rank"]
 
@@ -37,6 +40,8 @@ class DropPlan:
     """Which modules keep their own LoRA and who shares with whom. Immutable; `tie.apply` puts it into effect.
 
     Example:
+        >>> from fascicle_loradrop.energies import Energies
+        >>> from fascicle_loradrop.plan import DropPlan
         >>> e = Energies.from_arrays(names=[f"h.{i}.q" for i in range(4)], g=[1, 6, 1, 2], d_in=8, d_out=8, r=2)
         >>> plan = DropPlan.from_energies(e, threshold=0.8)
         >>> plan.keep, plan.groups
@@ -135,7 +140,7 @@ class DropPlan:
 
     def _selected(self, **by: float) -> DropPlan:
         """This plan's energies and options under another selection."""
-        I = np.array([m.importance for m in self.modules])  # noqa: E741 - the paper's symbol
+        I = np.array([m.importance for m in self.modules])
         pool = pools([m.name for m in self.modules], [m.type for m in self.modules], self.scope)
         (name, value), *_ = by.items()
         if name == "threshold":
@@ -155,6 +160,8 @@ class DropPlan:
         """The plans at other thresholds, same energies and options.
 
         Example:
+            >>> from fascicle_loradrop.energies import Energies
+            >>> from fascicle_loradrop.plan import DropPlan
             >>> e = Energies.from_arrays(names=["h.0.q", "h.1.q"], g=[3, 1], d_in=4, d_out=4, r=2)
             >>> [len(p.keep) for p in DropPlan.from_energies(e).sweep([0.5, 1.0])]
             [1, 2]
@@ -170,7 +177,7 @@ class DropPlan:
                 exists, this plan being one of them.
         """
         if match == "parameters":
-            I = [m.importance for m in self.modules]  # noqa: E741 - the paper's symbol
+            I = [m.importance for m in self.modules]
             keep = controls.inverse_of_size(self._control_groups(), I, self.parameters_after)
             assert keep is not None  # this plan itself has that size
         elif match == "count":

@@ -75,9 +75,7 @@ def fascicle_load_data(cfg: E2eData, run: RunContext) -> Data:
 
 
 @hookimpl
-def fascicle_evaluate(
-    cfg: E2eEvaluation, model: LoadedModel, data: Data, decoder: Decoder, run: RunContext
-) -> Metrics:
+def fascicle_evaluate(cfg: E2eEvaluation, model: LoadedModel, data: Data, decoder: Decoder, run: RunContext) -> Metrics:
     """Loss, BLEU and slot error on E2E."""
     from .e2e_evaluation import evaluate
 

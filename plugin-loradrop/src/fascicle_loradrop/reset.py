@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from .errors import TieError
 from .layers import adapter_config, base_model, lora_layers, pair
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
 
 __all__ = ["reset_adapter"]
 
@@ -38,12 +40,15 @@ def reset_adapter(model: nn.Module, adapter: str = "default", seed: int | None =
             or tokens whose first values are gone; use `init="keep"`.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
         >>> from peft import LoraConfig, get_peft_model
         >>> config = LoraConfig(r=2, target_modules=["0"])
         >>> _ = torch.manual_seed(7)
         >>> first = get_peft_model(nn.Sequential(nn.Linear(4, 3)), config).base_model.model[0].lora_A["default"].weight
         >>> other = get_peft_model(nn.Sequential(nn.Linear(4, 3)), config)
-        >>> _ = torch.manual_seed(7); _ = nn.Linear(4, 3)  # the base model's own draw
+        >>> _ = torch.manual_seed(7)
+        >>> _ = nn.Linear(4, 3)  # the base model's own draw
         >>> reset_adapter(other)
         >>> torch.equal(first, other.base_model.model[0].lora_A["default"].weight)
         True
@@ -65,7 +70,7 @@ def reset_adapter(model: nn.Module, adapter: str = "default", seed: int | None =
         for module in base_model(model).modules():
             saved = getattr(module, "modules_to_save", None)
             if isinstance(saved, nn.ModuleDict) and adapter in saved:
-                _copy_state(cast(nn.Module, module.original_module), saved[adapter])
+                _copy_state(cast("nn.Module", module.original_module), saved[adapter])
 
 
 def _check_resettable(config: Any) -> None:
@@ -104,7 +109,7 @@ def _fresh_pair(layer: LoraLayer, adapter: str, init: bool | str) -> tuple[Tenso
 
 
 def _base_dtype(layer: LoraLayer) -> torch.dtype | None:
-    weight = getattr(cast(nn.Module, layer.get_base_layer()), "weight", None)
+    weight = getattr(layer.get_base_layer(), "weight", None)
     return weight.dtype if isinstance(weight, Tensor) and weight.is_floating_point() else None
 
 

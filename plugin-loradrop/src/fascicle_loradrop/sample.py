@@ -6,13 +6,16 @@ choice, the paper does not say. Only numpy is needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import LoraDropError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 __all__ = ["stratified_indices"]
 
@@ -70,7 +73,8 @@ def _quantile_bins(values: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
     if bins < 1:
         raise LoraDropError(f"bins must be at least 1, got {bins}")
     edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)))[1:-1]
-    return np.searchsorted(edges, values, side="left").astype(np.int64)
+    bin_of: NDArray[np.int64] = np.searchsorted(edges, values, side="left").astype(np.int64)
+    return bin_of
 
 
 def _apportion(sizes: NDArray[np.int64], ratio: float) -> NDArray[np.int64]:
@@ -80,4 +84,5 @@ def _apportion(sizes: NDArray[np.int64], ratio: float) -> NDArray[np.int64]:
     missing = round(float(sizes.sum()) * ratio) - int(counts.sum())
     by_remainder = np.argsort(-(exact - counts), kind="stable")
     counts[by_remainder[: max(missing, 0)]] += 1
-    return np.minimum(np.maximum(counts, 1), sizes)
+    at_least_one: NDArray[np.int64] = np.minimum(np.maximum(counts, 1), sizes)
+    return at_least_one

@@ -11,21 +11,28 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
-from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
-from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import Tensor
 
 from .energies import Energies
 from .errors import EnergyError, UnsupportedError
 from .layers import base_model, fingerprint, lora_layers, pair, unwrap
-from .masks import TokenMasks, Tokens, roles
+from .masks import TokenMasks, roles
 from .naming import module_types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from peft.tuners.lora import LoraLayer
+    from torch import nn
+
+    from .masks import Tokens
 
 __all__ = ["Energies", "EnergyMeter", "score", "to_device"]
 
@@ -50,6 +57,8 @@ class EnergyMeter(AbstractContextManager["EnergyMeter"]):
         UnsupportedError: merged, disabled or inactive adapter; LoRA variants; layers that are no plain pair.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
         >>> from peft import LoraConfig, get_peft_model
         >>> net = get_peft_model(nn.Sequential(nn.Linear(4, 3)), LoraConfig(r=2, target_modules=["0"]))
         >>> _ = nn.init.ones_(net.base_model.model[0].lora_B["default"].weight)
@@ -101,7 +110,7 @@ class EnergyMeter(AbstractContextManager["EnergyMeter"]):
         """
         self._announced = self._token_masks({"attention_mask": attention_mask, "labels": labels, **more})
 
-    def __enter__(self) -> EnergyMeter:
+    def __enter__(self) -> Self:
         training = [(module, module.training) for module in self.model.modules()]
         self._stack.callback(_restore_modes, training)
         self.model.eval()
@@ -262,6 +271,8 @@ def score(
         UnsupportedError: see `EnergyMeter`.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
         >>> from peft import LoraConfig, get_peft_model
         >>> net = get_peft_model(nn.Sequential(nn.Linear(4, 3)), LoraConfig(r=2, target_modules=["0"]))
         >>> _ = nn.init.ones_(net.base_model.model[0].lora_B["default"].weight)

@@ -8,12 +8,15 @@ A pool is the set of modules that are ranked together. Below, I is the importanc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = ["keep_budget", "keep_count", "keep_threshold"]
 
@@ -21,7 +24,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def keep_threshold(I: Floats, pool: Ints, T: float, floor: int = 1) -> list[int]:  # noqa: E741 - the paper's symbol
+def keep_threshold(I: Floats, pool: Ints, T: float, floor: int = 1) -> list[int]:
     """Indices of the smallest prefix of each pool whose importances reach T, in order of entry.
 
     `T = 1` keeps every module: a rounded sum may reach 1 early, or never.
@@ -30,6 +33,7 @@ def keep_threshold(I: Floats, pool: Ints, T: float, floor: int = 1) -> list[int]
         PlanError: T is outside (0, 1].
 
     Example:
+        >>> import numpy as np
         >>> one_pool = np.zeros(4, dtype=np.int64)
         >>> keep_threshold(np.array([0.1, 0.5, 0.1, 0.3]), one_pool, T=0.8)
         [1, 3]
@@ -41,10 +45,11 @@ def keep_threshold(I: Floats, pool: Ints, T: float, floor: int = 1) -> list[int]
     return [i for before, i, _ in _entries(I, pool, floor) if before < T or T == 1.0]
 
 
-def keep_count(I: Floats, pool: Ints, k: int, floor: int = 1) -> list[int]:  # noqa: E741
+def keep_count(I: Floats, pool: Ints, k: int, floor: int = 1) -> list[int]:
     """The k most important modules of each pool (all of a pool that is smaller).
 
     Example:
+        >>> import numpy as np
         >>> keep_count(np.array([0.1, 0.5, 0.4]), np.zeros(3, dtype=np.int64), k=2)
         [1, 2]
     """
@@ -54,7 +59,7 @@ def keep_count(I: Floats, pool: Ints, k: int, floor: int = 1) -> list[int]:  # n
     return [i for _, i, rank in _entries(I, pool, floor) if rank < k]
 
 
-def keep_budget(I: Floats, pool: Ints, size: Callable[[list[int]], int], limit: float, floor: int = 1) -> list[int]:  # noqa: E741
+def keep_budget(I: Floats, pool: Ints, size: Callable[[list[int]], int], limit: float, floor: int = 1) -> list[int]:
     """The largest prefix whose exact parameter count `size(keep)` is at most `limit`.
 
     P does not grow steadily with the prefix: a group that loses its last low module loses its shared pair too, so
@@ -64,6 +69,7 @@ def keep_budget(I: Floats, pool: Ints, size: Callable[[list[int]], int], limit: 
         PlanError: not even the smallest plan fits.
 
     Example:
+        >>> import numpy as np
         >>> one_pool = np.zeros(3, dtype=np.int64)
         >>> keep_budget(np.array([0.5, 0.3, 0.2]), one_pool, size=lambda keep: 10 * len(keep), limit=20)
         [0, 1]
@@ -80,7 +86,7 @@ def keep_budget(I: Floats, pool: Ints, size: Callable[[list[int]], int], limit: 
     return order[: max(fitting)]
 
 
-def _entries(I: Floats, pool: Ints, floor: int) -> Iterator[tuple[float, int, int]]:  # noqa: E741
+def _entries(I: Floats, pool: Ints, floor: int) -> Iterator[tuple[float, int, int]]:
     """`(Σ before, index, rank in its pool)` in the order in which modules enter as T grows; the floor enters at -1."""
     if floor < 1:
         raise PlanError(f"floor must be at least 1, one kept module a pool, got {floor}")

@@ -45,7 +45,8 @@ _PATTERNS: dict[str, dict[str, str]] = {
         "average": _about(r"average|decent|moderate\w*|ok", _RATE),
         "high": _about(r"high\w*|great|excellent|good|well|top", _RATE) + r"|well[- ]rated",
         **{
-            f"{n} out of 5": rf"\b(?:{words})\b\W*(?:out of|of|/)\W*(?:5|five)|\b(?:{words})\b[- ]*stars?|" + _about(rf"\b(?:{words})\b", _RATE)
+            f"{n} out of 5": rf"\b(?:{words})\b\W*(?:out of|of|/)\W*(?:5|five)|\b(?:{words})\b[- ]*stars?|"
+            + _about(rf"\b(?:{words})\b", _RATE)
             for n, words in _NUMBERS.items()
         },
     },

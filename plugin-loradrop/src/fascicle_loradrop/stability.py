@@ -7,17 +7,21 @@ Look at this before drawing conclusions about single layers, or average several 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from .energies import Energies
 from .errors import EnergyError
 from .plan import DropPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from .energies import Energies
 
 __all__ = ["THRESHOLDS", "Stability", "compare"]
 
@@ -29,6 +33,7 @@ class Stability:
     """Agreement of m probes.
 
     Example:
+        >>> import numpy as np
         >>> Stability(spearman=np.array([[1, 0.5], [0.5, 1]]), jaccard={}, kept={}).mean_spearman
         0.5
     """
@@ -62,6 +67,7 @@ def compare(energies: Sequence[Energies], thresholds: Sequence[float] = THRESHOL
         EnergyError: fewer than two probes, or probes of different modules.
 
     Example:
+        >>> from fascicle_loradrop.energies import Energies
         >>> a = Energies.from_arrays(names=["h.0.q", "h.1.q", "h.2.q"], g=[4, 2, 1], d_in=4, d_out=4, r=2)
         >>> b = Energies.from_arrays(names=["h.0.q", "h.1.q", "h.2.q"], g=[8, 1, 3], d_in=4, d_out=4, r=2)
         >>> report = compare([a, b], thresholds=[0.8])

@@ -10,12 +10,10 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
-from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .errors import TieError
@@ -24,6 +22,10 @@ from .merge import best_shared_pair
 from .reset import reset_adapter
 
 if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
+    from torch import Tensor
+    from torch.utils.hooks import RemovableHandle
+
     from .plan import DropPlan
 
 __all__ = ["Init", "SharedGrad", "TieReport", "apply", "is_tied", "retie", "shared_parameters", "untie", "verify"]
@@ -102,6 +104,7 @@ def apply(
         TieError: merged adapters; an init that cannot be done; members on different devices or of other dtypes.
 
     Example:
+        >>> from torch import nn
         >>> from peft import LoraConfig, get_peft_model
         >>> from fascicle_loradrop.energies import Energies
         >>> from fascicle_loradrop.plan import DropPlan
@@ -256,7 +259,8 @@ def _separate(layers: dict[str, LoraLayer], adapter: str) -> None:
         for module in pair(layer, adapter):
             for key, parameter in list(module.named_parameters(recurse=False)):
                 if parameter in _MEAN:
-                    _MEAN.pop(parameter).remove()
+                    _MEAN[parameter].remove()
+                    del _MEAN[parameter]
                 if id(parameter) in seen:
                     copy = nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad)
                     setattr(module, key, copy)
@@ -288,7 +292,8 @@ def _average_gradients(model: nn.Module, plan: DropPlan, layers: dict[str, LoraL
 
 
 def _divide(parameter: nn.Parameter, n: int) -> RemovableHandle:
-    return parameter.register_hook(lambda grad: grad / n)
+    handle: RemovableHandle = parameter.register_hook(lambda grad: grad / n)  # type: ignore[no-untyped-call]
+    return handle
 
 
 def _remove(model: nn.Module, plan: DropPlan, layers: dict[str, LoraLayer]) -> None:
@@ -308,7 +313,7 @@ def _remove(model: nn.Module, plan: DropPlan, layers: dict[str, LoraLayer]) -> N
             layer.set_adapter(active)
         else:
             parent, _, child = name.rpartition(".")
-            setattr(base.get_submodule(parent), child, cast(nn.Module, layer.base_layer))
+            setattr(base.get_submodule(parent), child, layer.base_layer)
     kept = _expected(plan)
     config.target_modules = _targets(base, kept)
     config.layers_to_transform = config.layers_pattern = None

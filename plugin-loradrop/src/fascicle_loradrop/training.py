@@ -67,7 +67,12 @@ def train(cfg: LoraDrop, model: LoadedModel, data: Data, objective: Objective, r
     else:
         apply(loaded.model, plan, init="merge" if cfg.init == "merge" else "keep", shared_grad=cfg.shared_grad)
         callbacks = [LoraDropCallback(plan)]
-        log.info("%d of %d modules kept, %.1f %% of LoRA's parameters", len(plan.keep), len(plan.modules), 100 * plan.fraction)
+        log.info(
+            "%d of %d modules kept, %.1f %% of LoRA's parameters",
+            len(plan.keep),
+            len(plan.modules),
+            100 * plan.fraction,
+        )
     run.seed_everything()
     fitted = fit(cfg, loaded, data, objective, run, callbacks=callbacks)
     artifacts = _saved(cfg, loaded, plan, uniform, run)
@@ -116,7 +121,9 @@ def _probed(
     return energies, seconds
 
 
-def _probe(cfg: LoraDrop, loaded: LoadedModel, objective: Objective, batches: list[dict[str, Any]], seed: int) -> Energies:
+def _probe(
+    cfg: LoraDrop, loaded: LoadedModel, objective: Objective, batches: list[dict[str, Any]], seed: int
+) -> Energies:
     def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
         return objective.loss(model, dict(batch), Step(0, 1, 0.0)).loss
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,8 @@ from .errors import PlanError
 from .module import PlanModule
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from peft import LoraConfig
 
     from .energies import Energies

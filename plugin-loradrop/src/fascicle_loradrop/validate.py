@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from .errors import PlanError
 from .layers import fingerprint as digest
 from .layers import lora_layers, pair
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from .plan import DropPlan
 
 __all__ = ["check_base", "validate_plan"]

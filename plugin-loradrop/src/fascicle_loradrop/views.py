@@ -45,7 +45,9 @@ def _summary(plan: DropPlan, cfg: LoraDrop, uniform: UniformRank | None) -> Bloc
         f"{100 * plan.kept_importance:.1f} % of the importance; the other {len(plan.low)} "
     )
     text += (
-        "get none. " if cfg.share_by == "none" else f"share {len(plan.groups)} pair(s), one per weight {plan.share_by}. "
+        "get none. "
+        if cfg.share_by == "none"
+        else f"share {len(plan.groups)} pair(s), one per weight {plan.share_by}. "
     )
     text += f"Parameters: {plan.parameters_after:,} of {plan.parameters_before:,} ({100 * plan.fraction:.1f} %)."
     if plan.kind != "loradrop":
@@ -86,7 +88,13 @@ def _by_type(plan: DropPlan) -> Block:
 
 def _sweep(plan: DropPlan) -> Block:
     rows = [
-        [f"{T:g}", len(p.keep), f"{100 * len(p.keep) / len(p.modules):.0f} %", p.parameters_after, f"{100 * p.fraction:.1f} %"]
+        [
+            f"{T:g}",
+            len(p.keep),
+            f"{100 * len(p.keep) / len(p.modules):.0f} %",
+            p.parameters_after,
+            f"{100 * p.fraction:.1f} %",
+        ]
         for T, p in zip(THRESHOLDS, plan.sweep(THRESHOLDS), strict=True)
     ]
     return Block(
@@ -98,7 +106,14 @@ def _sweep(plan: DropPlan) -> Block:
 
 def _fates(plan: DropPlan) -> Block:
     rows: list[list[Any]] = [
-        [row["name"], row["type"], f"{100 * row['importance']:.2f}", f"{100 * row['cumulative']:.1f}", row["fate"], row["parameters"]]
+        [
+            row["name"],
+            row["type"],
+            f"{100 * row['importance']:.2f}",
+            f"{100 * row['cumulative']:.1f}",
+            row["fate"],
+            row["parameters"],
+        ]
         for row in plan.table()
     ]
     columns = ["module", "type", "importance %", "cumulative %", "fate", "parameters"]
@@ -109,7 +124,8 @@ def _fates(plan: DropPlan) -> Block:
 def _stability(stability: Stability, energies: Sequence[Energies]) -> list[Block]:
     n = len(energies)
     rows = [
-        [f"{T:g}", " / ".join(map(str, stability.kept[T])), f"{stability.mean_jaccard(T):.2f}"] for T in stability.jaccard
+        [f"{T:g}", " / ".join(map(str, stability.kept[T])), f"{stability.mean_jaccard(T):.2f}"]
+        for T in stability.jaccard
     ]
     names = [f"probe {i + 1}" for i in range(n)]
     return [

@@ -1,8 +1,8 @@
 """Tab completion: our words, then Hydra's own completion for `fascicle run`.
 
 The shell asks `fascicle -sc query=SHELL` with the line so far in `COMP_LINE`. Hydra's completion knows no sub-commands and takes
-the first word only as the program's name, so the word `run` is taken out of the line here; words that no override can be are
-answered here too, because Hydra's override parser would raise at them.
+the first word only as the program's name, so the word `run` is taken out of the line here. The keys of an option come from its
+schema, which knows more than the file shows. Words that no override can be are answered here too: Hydra's parser would raise.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 from ..cli import COMMANDS, LOG_LEVELS, plugin_commands
 from ..errors import ConfigError, PluginError
+from ..hookspecs import VERBS
+
+GROUPS = (*VERBS, "experiment")
 
 __all__ = ["complete", "main", "query"]
 
@@ -78,6 +83,8 @@ def complete(line: str) -> list[str]:
     if command == "run":
         if current.startswith("-"):
             return [flag for flag in RUN_FLAGS if flag.startswith(current)]
+        if current.partition(".")[0] in VERBS and "." in current:
+            return _keys(before, current)
         return _hydra_query(before, current)
     choices: tuple[str, ...] | list[str] = ()
     if command == "list":
@@ -103,6 +110,46 @@ def _option_names(current: str) -> list[str]:
     if "/" not in current:
         return list(GROUPS)
     return sorted(f"{group}/{option}" for group, option in manager().option_owners())
+
+
+def _keys(before: list[str], current: str) -> list[str]:
+    """Keys of the chosen option, nested ones too, or the values that a key may have."""
+    import dataclasses
+
+    from ..config import compose, field_types
+    from ..plugins import manager
+
+    group, _, rest = current.partition(".")
+    chosen = [word.split(",")[0] for word in before if word.partition("=")[0] in GROUPS]
+    value = compose(chosen)[group]
+    schema: Any = manager().schema(group, value.pop("kind"), value.pop("provider"))
+    key, equals, _ = rest.partition("=")
+    path = f"{group}."
+    *parents, last = key.split(".")
+    for parent in parents:
+        schema = next(t for t in field_types(schema)[parent] if dataclasses.is_dataclass(t))
+        value, path = (value or {}).get(parent), f"{path}{parent}."
+    if not equals:
+        ends = {
+            name: "." if any(map(dataclasses.is_dataclass, types)) else "="
+            for name, types in field_types(schema).items()
+        }
+        return [f"{path}{name}{end}" for name, end in ends.items() if name.startswith(last)]
+    defaults = {f.name: f.default for f in dataclasses.fields(schema) if f.default is not dataclasses.MISSING}
+    now = (value or {}).get(last, defaults.get(last))
+    options = [*_choices(field_types(schema)[last]), *([] if isinstance(now, dict | list | None) else [_spell(now)])]
+    return [word for word in dict.fromkeys(f"{path}{last}={option}" for option in options) if word.startswith(current)]
+
+
+def _choices(types: Iterable[Any]) -> list[str]:
+    found = [
+        _spell(value) for t in types for value in ((False, True) if t is bool else (t,) if isinstance(t, str) else ())
+    ]
+    return [*found, "null"] if type(None) in types and found else found
+
+
+def _spell(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _hydra_query(before: list[str], current: str) -> list[str]:

@@ -74,12 +74,12 @@ def _entry_point_problems() -> list[str]:
             found.append(
                 f"plugin {entry.name!r}: its module {module} is not there; reinstall it: pip install --force-reinstall {dist}"
             )
-    for dist_name, names in _source_entry_points().items():
-        for name in names:
-            if name not in seen:
-                found.append(
-                    f"{dist_name} declares the plugin {name!r} in its pyproject.toml since it was installed; run pip install -e again"
-                )
+    found += [
+        f"{dist} declares the plugin {name!r} in its pyproject.toml since it was installed; run pip install -e again"
+        for dist, names in _source_entry_points().items()
+        for name in names
+        if name not in seen
+    ]
     return found
 
 

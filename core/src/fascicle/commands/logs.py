@@ -1,4 +1,4 @@
-"""Logging of the command line and of its workers: one handler on `fascicle`, on stderr, so that stdout stays the command's answer."""
+"""Logging of the command line and its workers: one handler, on stderr, so that stdout stays the command's answer."""
 
 from __future__ import annotations
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, FascicleError
-from ..optionfiles import OptionFile, find_option, option_files, require_group
+from ..optionfiles import find_option, option_files, require_group
 from ..userfolders import require_user_folders
+
+if TYPE_CHECKING:
+    from ..optionfiles import OptionFile
 
 __all__ = ["main"]
 

@@ -6,10 +6,13 @@ import json
 import os
 import sys
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, PluginError
-from ..plugins import PluginRecord, manager, suggest
+from ..plugins import manager, suggest
+
+if TYPE_CHECKING:
+    from ..plugins import PluginRecord
 
 __all__ = ["main"]
 
@@ -141,7 +144,7 @@ def _problems_of_options(name: str) -> list[str]:
         claims = sorted({plugin for plugin, _ in owners[file.group, file.name]})
         if len(claims) > 1:
             problems.append(f"{where} is offered by {' and '.join(claims)}")
-        if name != CORE_PROVIDER and file.name != name and not file.name.startswith(f"{name}_"):
+        if name != CORE_PROVIDER and not f"{file.name}_".startswith(f"{name}_"):
             problems.append(f"{where}: its name must be {name!r} or begin with {name + '_'!r}")
         if not file.description:
             problems.append(f"{where}: the file has no leading comment that says what it is")

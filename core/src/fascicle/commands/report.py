@@ -25,6 +25,9 @@ def main(args: list[str]) -> int:
         "--baseline", metavar="KEY=VALUE", help="the arm to compare the others with, e.g. training=hf_lora"
     )
     parser.add_argument("--metrics", metavar="A,B", help="only these metrics")
+    parser.add_argument(
+        "--split-by", metavar="KEY,KEY", help="a table of its own for each value of these, e.g. data.task"
+    )
     parser.add_argument("--title", help="heading of the page")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     try:
@@ -39,6 +42,7 @@ def main(args: list[str]) -> int:
         options.out,
         baseline=options.baseline,
         metrics=options.metrics.split(",") if options.metrics else None,
+        group_by=options.split_by.split(",") if options.split_by else None,
         title=options.title,
     )
     if options.json:
@@ -47,7 +51,7 @@ def main(args: list[str]) -> int:
     from rich.console import Console
 
     console = Console()
-    console.print(report.table())
+    console.print(report)
     if options.out:
         console.print(options.out, highlight=False, soft_wrap=True, markup=False)
     return 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, FascicleError
+from ..errors import FascicleError, OutputFolderError
 from .logs import setup_logging
 
 if TYPE_CHECKING:
@@ -76,14 +77,31 @@ def hydra_app(args: list[str]) -> None:
     Plugins.instance().register(FascicleSearchPath)
     app = hydra.main(config_path="pkg://fascicle.conf", config_name="config", **hydra_version_base())(job)
     with _argv(["fascicle", *args]), _full_errors():
+        _refused.clear()
         try:
             app()
         except (HydraException, OmegaConfBaseException) as error:
-            raise explain(error, args) from error
-        except PermissionError as error:
-            raise ConfigError(
-                f"run.root: {error.filename} cannot be written ({error.strerror}); choose another run.root"
-            ) from error
+            told = explain(error)
+            raise told from (told.__cause__ or error)
+        except OSError as error:
+            if error.filename is None or _raised_by_job(error):
+                raise
+            told = OutputFolderError(f"run.root: {error.filename} cannot be written ({error.strerror}); choose another")
+            raise told from error
+    if _refused:
+        raise _refused.pop()
+
+
+def _raised_by_job(error: BaseException) -> bool:
+    """Whether the job raised it, here or in a worker; else it is Hydra's own, which makes the sweep's folder."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code is not job.__code__:
+        frame = frame.tb_next
+    return frame is not None or type(error.__cause__).__name__ == "_RemoteTraceback"
+
+
+_refused: list[FascicleError] = []
+"""What stopped the one job of this process. Raised after Hydra is done: Hydra would print a line of its own before ours."""
 
 
 def job(cfg: Any) -> float | None:
@@ -97,18 +115,20 @@ def job(cfg: Any) -> float | None:
     from ..userfolders import shadowed
 
     setup_logging()
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # one bar is enough, and it is ours
+    log = logging.getLogger("fascicle")
     hydra_cfg = HydraConfig.get()
     overrides = close_keys(OmegaConf.to_container(hydra_cfg.overrides.task))  # type: ignore[arg-type]
-    config = plain(cfg, hydra_cfg.runtime.choices)
-    import logging
-
-    for note in shadowed(config["_choices"]):
-        logging.getLogger("fascicle").warning(note)
     try:
+        config = plain(cfg, hydra_cfg.runtime.choices)
+        for note in shadowed(config["_choices"]):
+            log.warning(note)
         result = run(config, overrides=overrides)
     except FascicleError as error:
-        if hydra_cfg.mode is not None and hydra_cfg.mode.name == "MULTIRUN":
-            logging.getLogger("fascicle").error("%s: %s", " ".join(overrides), error)  # noqa: TRY400 - raised below
+        if hydra_cfg.mode is None or hydra_cfg.mode.name != "MULTIRUN":
+            _refused.append(error)
+            return None
+        log.error("%s: %s", " ".join(overrides), error)  # noqa: TRY400 - raised below
         raise
     if int(os.environ.get("RANK", "0")) == 0:
         _show(result)
@@ -122,13 +142,10 @@ def _show(result: Result) -> None:
     table = Table(title=f"{result.name}: {result.label}", title_justify="left", show_header=False, box=None)
     ordered = sorted(result.metrics.items(), key=lambda item: item[0] != result.primary)
     for name, value in ordered:
-        number = "-" if value is None else f"{value:.6g}"
+        number = f"{value:.6g}"
         unit = result.units.get(name, "")
         table.add_row(name, f"[bold]{number}[/bold]" if name == result.primary else number, unit)
-    console = Console()
-    console.print(table)
-    if (folder := getattr(result, "folder", None)) is not None:
-        console.print(f"{folder}", highlight=False, soft_wrap=True, markup=False)
+    Console().print(table)
 
 
 @contextmanager

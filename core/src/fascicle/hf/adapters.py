@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import TrainerCallback
 
 from ..errors import ConfigError
-from ..objects import Block, LoadedModel, Section
+from ..objects import Block, Section
 
 if TYPE_CHECKING:
     from peft import PeftConfig
+    from torch import Tensor
 
     from ..context import RunContext
+    from ..objects import LoadedModel
     from .training_options import HfAdaLora, HfVera, LoraOptions
 
 __all__ = ["AdaLoraAllocation", "add_adalora", "add_lora", "add_vera", "head_names", "target_names"]
@@ -35,8 +38,9 @@ def add_lora(model: LoadedModel, lora: LoraOptions, run: RunContext) -> LoadedMo
     >>> from types import SimpleNamespace
     >>> from transformers import BertConfig, BertForSequenceClassification
     >>> from fascicle.hf.training_options import LoraOptions
-    >>> net = BertForSequenceClassification(BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1,
-    ...                                                num_attention_heads=2, intermediate_size=8))
+    >>> net = BertForSequenceClassification(
+    ...     BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    ... )
     >>> bert = LoadedModel(model=net, tokenizer=None, task="classification", name="tiny", source="random")
     >>> adapted = add_lora(bert, LoraOptions(r=2, target_modules="query_value"), SimpleNamespace(seed=1))
     >>> sum(p.numel() for n, p in adapted.model.named_parameters() if "lora_" in n)
@@ -44,14 +48,16 @@ def add_lora(model: LoadedModel, lora: LoraOptions, run: RunContext) -> LoadedMo
     """
     from peft import LoraConfig
 
+    init: Any = True if lora.init == "default" else lora.init
+    alpha: Any = lora.alpha
     config = LoraConfig(
         r=lora.r,
-        lora_alpha=lora.alpha,
+        lora_alpha=alpha,
         lora_dropout=lora.dropout,
         target_modules=target_names(model.model, lora.target_modules),
         rank_pattern=dict(lora.rank_pattern),
         use_rslora=lora.use_rslora,
-        init_lora_weights={"default": True}.get(lora.init, lora.init),
+        init_lora_weights=init,
         bias=lora.bias,
         modules_to_save=_saved(model, lora.modules_to_save),
         task_type=TASK_TYPES.get(model.task),
@@ -78,10 +84,11 @@ def add_adalora(model: LoadedModel, cfg: HfAdaLora, total_steps: int, run: RunCo
             f"training.initial and training.final: got {cfg.initial} and {cfg.final} of {total_steps} steps, expected some steps "
             "between them; lower one of them or train longer"
         )
+    alpha: Any = cfg.alpha
     config = AdaLoraConfig(
         init_r=cfg.init_r,
         target_r=cfg.target_r,
-        lora_alpha=cfg.alpha,
+        lora_alpha=alpha,
         lora_dropout=cfg.dropout,
         target_modules=target_names(model.model, cfg.target_modules),
         modules_to_save=_saved(model, cfg.modules_to_save),
@@ -120,8 +127,16 @@ def target_names(model: nn.Module, wanted: str | list[str]) -> str | list[str]:
         ConfigError: nothing in the model has such a name.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> net = LlamaForCausalLM(LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
-    ...                                    num_attention_heads=2, num_key_value_heads=2))
+    >>> net = LlamaForCausalLM(
+    ...     LlamaConfig(
+    ...         vocab_size=8,
+    ...         hidden_size=8,
+    ...         intermediate_size=8,
+    ...         num_hidden_layers=1,
+    ...         num_attention_heads=2,
+    ...         num_key_value_heads=2,
+    ...     )
+    ... )
     >>> target_names(net, "attention")
     ['k_proj', 'o_proj', 'q_proj', 'v_proj']
     """
@@ -146,8 +161,8 @@ def target_names(model: nn.Module, wanted: str | list[str]) -> str | list[str]:
     missing = [end for end in named if not any(path == end or path.endswith(f".{end}") for path in paths)]
     if missing or not named:
         raise ConfigError(
-            f"target_modules: {type(model).__name__} has no module {missing or named}; expected all-linear, attention, query_value, "
-            f"or a list of {sorted({name.rpartition('.')[2] for name in linear})}"
+            f"target_modules: {type(model).__name__} has no module {missing or named}; expected all-linear, attention, "
+            f"query_value, or a list of {sorted({name.rpartition('.')[2] for name in linear})}"
         )
     return named
 
@@ -156,12 +171,16 @@ def head_names(model: nn.Module) -> list[str]:
     """The modules beside a classifier's backbone that have weights: its new head.
 
     >>> from transformers import BertConfig, BertForSequenceClassification
-    >>> config = BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    >>> config = BertConfig(
+    ...     vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    ... )
     >>> head_names(BertForSequenceClassification(config))
     ['classifier']
     """
     backbone = getattr(model, "base_model_prefix", "")
-    return [name for name, child in model.named_children() if name != backbone and any(True for _ in child.parameters())]
+    return [
+        name for name, child in model.named_children() if name != backbone and any(True for _ in child.parameters())
+    ]
 
 
 def _saved(model: LoadedModel, named: list[str]) -> list[str] | None:
@@ -173,8 +192,11 @@ def _wrap(model: LoadedModel, config: PeftConfig, seed: int) -> LoadedModel:
     from peft import PeftModel, get_peft_model
 
     if isinstance(model.model, PeftModel):
-        raise ConfigError("training: the model carries adapters already; choose training=hf_trainer, or load the model without them")
-    with torch.random.fork_rng():
+        raise ConfigError(
+            "training: the model carries adapters already, expected none; choose training=hf_trainer, or load it without them"
+        )
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks a transformers model by a name that is going
         torch.manual_seed(seed)
         adapted = get_peft_model(model.model, config, adapter_name=ADAPTER)
     return dataclasses.replace(model, model=adapted)
@@ -189,7 +211,8 @@ def _linear_names(model: nn.Module) -> list[str]:
 def _in_attention(model: nn.Module, name: str) -> bool:
     parents = name.split(".")
     return any(
-        type(model.get_submodule(".".join(parents[:depth]))).__name__.endswith("Attention") for depth in range(1, len(parents))
+        type(model.get_submodule(".".join(parents[:depth]))).__name__.endswith("Attention")
+        for depth in range(1, len(parents))
     )
 
 
@@ -220,7 +243,9 @@ class AdaLoraAllocation(TrainerCallback):
         """Write sensitivities, uncertainties and the mask of ranks."""
         from safetensors.torch import save_file
 
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in self._tensors().items()}, folder / self.FILE)
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in self._tensors().items()}, folder / self.FILE
+        )
 
     def load_state(self, folder: Path) -> None:
         """Read them back."""
@@ -240,14 +265,21 @@ class AdaLoraAllocation(TrainerCallback):
 
     def _tensors(self) -> dict[str, Tensor]:
         allocator = self.model.base_model.rankallocator
-        averages = {f"{kind}|{n}": t for kind in ("ipt", "exp_avg_ipt", "exp_avg_unc") for n, t in getattr(allocator, kind).items()}
+        averages = {
+            f"{kind}|{n}": t
+            for kind in ("ipt", "exp_avg_ipt", "exp_avg_unc")
+            for n, t in getattr(allocator, kind).items()
+        }
         return averages | {f"rank|{n}": torch.tensor(mask) for n, mask in (self._config.rank_pattern or {}).items()}
 
     def ranks(self) -> dict[str, int]:
         """Rank of each adapted module now."""
         pattern = self._config.rank_pattern or {}
-        end = f".lora_E.{ADAPTER}"
-        return {name.removesuffix(end).removeprefix("model."): sum(mask) for name, mask in pattern.items()}
+        # saving the model drops the adapter's name from these keys
+        names = {
+            name: name.removesuffix(f".{ADAPTER}").removesuffix(".lora_E").removeprefix("model.") for name in pattern
+        }
+        return {names[name]: sum(mask) for name, mask in pattern.items()}
 
     def section(self) -> Section:
         """A bar per module: the rank it ended with."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import Sampler
@@ -19,7 +20,8 @@ class StepBatches(Sampler[list[int]]):
     """Micro-batches of one process, as lists of row numbers; `accumulation` of them make an optimizer step.
 
     The rows of a step are dealt in turns to micro-batches and processes, so that all have nearly the same number, in an epoch's
-    shorter last step too. Only where that step has fewer rows than processes some rows are seen twice.
+    shorter last step too. Where a process would have none, since all must take part, it gets a row of another's to run but not to
+    count: `counts` is then False.
 
     Args:
         rows: rows of the training set.
@@ -52,6 +54,8 @@ class StepBatches(Sampler[list[int]]):
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.lengths = lengths
         self.epoch = 0
+        self.counts = True
+        """Whether the rows given last belong to this process."""
 
     @property
     def steps(self) -> int:
@@ -77,9 +81,10 @@ class StepBatches(Sampler[list[int]]):
             rows = order[start : start + self.batch_size]
             parts = self._parts(len(rows))
             slots = parts * self.world_size
-            rows += rows[: max(0, slots - len(rows))]
             for part in range(parts):
-                yield rows[part * self.world_size + self.rank :: slots]
+                mine = rows[part * self.world_size + self.rank :: slots]
+                self.counts = bool(mine)
+                yield mine or rows[:1]
 
     def _parts(self, rows: int) -> int:
         return math.ceil(rows / (self.micro_batch_size * self.world_size))
@@ -90,4 +95,5 @@ class StepBatches(Sampler[list[int]]):
             return [int(i) for i in torch.randperm(self.rows, generator=generator)]
         from transformers.trainer_pt_utils import get_length_grouped_indices
 
-        return [int(i) for i in get_length_grouped_indices(list(self.lengths), self.batch_size, generator=generator)]
+        grouped: Any = get_length_grouped_indices
+        return [int(i) for i in grouped(list(self.lengths), self.batch_size, generator=generator)]

@@ -11,13 +11,15 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
 
 from ..errors import OutputFolderError
 from ..results import atomic_write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["latest", "load_weights", "mark_complete", "prune", "read_marker", "save_weights", "trained_tensors"]
 
@@ -31,12 +33,17 @@ def mark_complete(folder: Path, facts: Mapping[str, Any]) -> None:
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp()) / "checkpoint-3"
-    >>> folder.mkdir(); _ = (folder / "a").write_text("12")
+    >>> folder.mkdir()
+    ... _ = (folder / "a").write_text("12")
     >>> mark_complete(folder, {"seconds": 1.5})
     >>> read_marker(folder)["files"], latest(folder.parent).name
     ({'a': 2}, 'checkpoint-3')
     """
-    files = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file() and p.name != MARKER}
+    files = {
+        str(p.relative_to(folder)): p.stat().st_size
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != MARKER
+    }
     atomic_write_text(folder / MARKER, json.dumps({**facts, "files": files}, indent=1) + "\n")
 
 
@@ -61,14 +68,17 @@ def prune(stage: Path, keep: int | None = None) -> None:
     kept = set(complete if keep is None else complete[-keep:])
     for _, folder in _steps(stage):
         if folder not in kept:
-            (folder / MARKER).unlink(missing_ok=True)  # a kill half-way leaves an incomplete one, never one that seems whole
+            (folder / MARKER).unlink(
+                missing_ok=True
+            )  # a kill half-way leaves an incomplete one, never one that seems whole
             shutil.rmtree(folder)
 
 
 def trained_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """What training changes: trainable parameters and saved buffers, each shared tensor once, under its first name.
 
-    >>> layer = nn.Linear(2, 2); layer.bias.requires_grad_(False)
+    >>> layer = nn.Linear(2, 2)
+    ... layer.bias.requires_grad_(False)
     Parameter containing:
     ...
     >>> [name for name, _ in trained_tensors(layer)]

@@ -173,7 +173,7 @@ class HfSummarization(_Files):
     """Column of the summary: a text, or a list of summaries of which training takes the first and evaluation compares with all."""
     prefix: str = ""
     """Put before each document; T5 wants `"summarize: "`."""
-    suffix: str = "\\nTL;DR:"
+    suffix: str = "\nTL;DR:"
     """Put after each document for decoder-only models, which write the summary next."""
     max_target_length: Annotated[int, Ge(4)] = 128
     """Cut summaries to this many tokens in training. Cut rows are counted and reported."""

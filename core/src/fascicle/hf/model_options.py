@@ -23,6 +23,9 @@ class _Pretrained:
     attention: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = None
     """Implementation of attention; None leaves transformers' choice. `eager` is needed where attention weights are read."""
 
+    fallback: Tiny | None = None
+    """A tiny random model to make where no source has the weights, so that an example runs anywhere; None raises an error."""
+
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError(

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DataError
-from ..objects import LossOutput, Step
+from ..objects import LossOutput
 
 if TYPE_CHECKING:
-    from .training_options import ModelLoss as ModelLossOptions
+    from ..objects import Step
 
-__all__ = ["ModelLoss", "build_model_loss", "count_targets", "shifts_labels"]
+__all__ = ["ModelLoss", "count_targets", "shifts_labels"]
 
 IGNORED = -100
 
@@ -44,23 +44,14 @@ class ModelLoss:
             DataError: the model gave no loss, because the batch has no labels it knows.
         """
         if num_items is None or "labels" not in batch:
-            return LossOutput(loss=_loss(outputs := model(**batch), batch), outputs=outputs)
+            outputs = model(**batch)
+            return LossOutput(loss=_loss(outputs, batch), outputs=outputs)
         targets = count_targets(batch, shifted=shifts_labels(model))
         # a batch without any target would make the mean 0/0; its share is 0, so any label serves, and nothing waits for the device
         labels = batch["labels"]
         batch = {**batch, "labels": torch.where(targets == 0, torch.zeros_like(labels), labels)}
         outputs = model(**batch)
         return LossOutput(loss=_loss(outputs, batch) * (targets / num_items), outputs=outputs, scaled=True)
-
-
-def build_model_loss(cfg: ModelLossOptions, run: Any = None) -> ModelLoss:
-    """Answer of `fascicle_objective` for `model_loss`.
-
-    >>> from fascicle.hf.training_options import ModelLoss as Options
-    >>> type(build_model_loss(Options())).__name__
-    'ModelLoss'
-    """
-    return ModelLoss()
 
 
 def count_targets(batch: Mapping[str, Any], *, shifted: bool) -> Tensor:
@@ -74,7 +65,8 @@ def count_targets(batch: Mapping[str, Any], *, shifted: bool) -> Tensor:
         labels = labels[..., 1:]  # (B, L - 1)
     elif labels.dim() > 1 and labels.is_floating_point():
         labels = labels[..., 0]  # (B,): a row of a multi-label set is one target
-    return labels.ne(IGNORED).sum()
+    count: Tensor = labels.ne(IGNORED).sum()
+    return count
 
 
 def shifts_labels(model: nn.Module) -> bool:

@@ -35,7 +35,7 @@ def fascicle_plugin_info() -> PluginInfo:
         options={
             "model/hf_causal_lm": f"{_MODELS}:HfCausalLm",
             "model/hf_classifier": f"{_MODELS}:HfClassifier",
-            "model/hf_seq2seq": f"{_MODELS}:HfSeq2seq",
+            "model/hf_seq2seq": f"{_MODELS}:HfSeq2Seq",
             "model/tiny": f"{_MODELS}:Tiny",
             "data/hf_text": f"{_DATA}:HfText",
             "data/hf_classification": f"{_DATA}:HfClassification",
@@ -93,9 +93,16 @@ def fascicle_objective(cfg: Any, run: RunContext) -> Objective:
 @hookimpl
 def fascicle_train(cfg: Any, model: LoadedModel, data: Data, objective: Objective, run: RunContext) -> TrainResult:
     """Full training, LoRA, AdaLoRA, VeRA, or none."""
-    from .training import train
+    from . import training, training_options
 
-    return train(cfg, model, data, objective, run)
+    trainers = {
+        training_options.NoTraining: training.train_none,
+        training_options.HfTrainer: training.train_full,
+        training_options.HfLora: training.train_lora,
+        training_options.HfAdaLora: training.train_adalora,
+        training_options.HfVera: training.train_vera,
+    }
+    return trainers[type(cfg)](cfg, model, data, objective, run)
 
 
 @hookimpl

@@ -12,19 +12,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from ..errors import ConfigError
-from ..objects import LossOutput, Objective, Step
-from .batches import StepBatches
+from ..objects import Step
 from .checkpoints import load_weights, mark_complete, prune, read_marker, save_weights
 from .objective import count_targets, shifts_labels
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..objects import Objective
+    from .batches import StepBatches
 
 __all__ = ["Arguments", "ObjectiveTrainer", "Stateful"]
 
@@ -61,7 +66,7 @@ class Arguments(TrainingArguments):
     @property
     def n_gpu(self) -> int:
         """1, or 0 on a CPU: never transformers' DataParallel."""
-        return min(1, super().n_gpu)
+        return min(1, int(super().n_gpu))
 
 
 class _Flow(TrainerCallback):
@@ -108,7 +113,8 @@ class ObjectiveTrainer(Trainer):
         callbacks: list[TrainerCallback],
         **trainer: Any,
     ) -> None:
-        self.objective, self.batches, self.keep, self.facts = objective, batches, keep, facts
+        self.objective: Objective = objective
+        self.batches, self.keep, self.facts = batches, keep, facts
         self.stateful = [callback for callback in callbacks if isinstance(callback, Stateful)]
         self.resumed_from: Path | None = None
         self.seconds = 0.0
@@ -120,22 +126,25 @@ class ObjectiveTrainer(Trainer):
         self._parts: dict[str, Tensor] = {}
         self._parts_since = 0
         self._random_restored = False
-        super().__init__(data_collator=_Counted(collate), callbacks=[_Flow(batches, bar), *callbacks], **trainer)
+        self.collate = collate
+        super().__init__(callbacks=[_Flow(batches, bar), *callbacks], **trainer)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         # compute_loss scales what it returns; the first name is that of newer transformers, the second of older ones
         self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = True
-        self._shifted = shifts_labels(self.model)
+        self.net: nn.Module = trainer["model"]
+        self._shifted = shifts_labels(self.net)
 
     # ---- batches and loss -----------------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The rows of this process; accelerate need not shard them again."""
+        rows: Any = self.train_dataset
         return DataLoader(
-            self.train_dataset,
+            rows,
             batch_sampler=self.batches,
-            collate_fn=self.data_collator,
+            collate_fn=self._collate_counted,
             pin_memory=self.args.device.type == "cuda",
         )
 
@@ -148,13 +157,14 @@ class ObjectiveTrainer(Trainer):
         found = [item for _, item in zip(range(num_batches), epoch_iterator, strict=False)]
         rows, batches = [n for n, _ in found], [batch for _, batch in found]
         labelled = bool(batches) and all("labels" in batch for batch in batches)
-        targets = sum(int(count_targets(batch, shifted=self._shifted)) for batch in batches) if labelled else 0
-        self.seen["tokens"] += sum(_tokens(batch) for batch in batches)
+        real = [batch for n, batch in found if n]
+        targets = sum(int(count_targets(batch, shifted=self._shifted)) for batch in real) if labelled else 0
+        self.seen["tokens"] += sum(_tokens(batch) for batch in real)
         self.seen["rows"] += sum(rows)
         total = torch.tensor([targets, sum(rows)], dtype=torch.int64).to(device, non_blocking=True)
         if self.args.world_size > 1:
             dist.all_reduce(total)
-            self._shares.extend(n * self.args.world_size / total[1] for n in rows)
+            self._shares.extend(n and n * self.args.world_size / total[1] for n in rows)
         else:
             self._shares.extend(n / sum(rows) for n in rows)
         self._targets = total[0] if labelled else None
@@ -170,11 +180,16 @@ class ObjectiveTrainer(Trainer):
         """The micro-batch's share of the step's loss; shares add up over micro-batches and average over processes."""
         share = self._shares.popleft()
         out = self.objective.loss(model, dict(inputs), self._step(), self._targets)
-        loss = out.loss * (self.args.world_size if out.scaled else share)
-        for name, value in out.parts.items():
-            value = value.detach() if isinstance(value, Tensor) else torch.tensor(float(value), device=loss.device)
-            self._parts[name] = self._parts.get(name, 0.0) + value.float() * share
+        counts = isinstance(share, Tensor) or share > 0
+        loss = out.loss * (self.args.world_size if out.scaled and counts else share)
+        for name, part in out.parts.items():
+            value = torch.as_tensor(part, device=loss.device).detach().float() * share
+            self._parts[name] = self._parts[name] + value if name in self._parts else value
         return (loss, out.outputs) if return_outputs else loss
+
+    def _collate_counted(self, features: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+        """The number of rows that count, and the batch. The loader collates right after the sampler has chosen."""
+        return len(features) if self.batches.counts else 0, dict(self.collate(features))
 
     def floating_point_ops(self, inputs: dict[str, Tensor | Any]) -> int:
         """Not counted: it walks over all parameters at every step."""
@@ -216,18 +231,21 @@ class ObjectiveTrainer(Trainer):
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """The objective on the validation rows, each process on its share: mean loss, parts, accuracy of a classifier."""
-        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        net: Any = self.model
         size, world = self.args.per_device_eval_batch_size, self.args.world_size
         batches = math.ceil(len(rows) / size)
         sums: dict[str, Tensor] = {}
-        self.model.eval()
+        net.eval()
         for turn in range(math.ceil(batches / world)):
             index = turn * world + self.args.process_index
-            real = index < batches  # all processes run equally often, as sharded models require; what is over counts nothing
+            real = (
+                index < batches
+            )  # all processes run equally often, as sharded models require; what is over counts nothing
             start = min(index, batches - 1) * size
-            _, batch = self.data_collator([rows[i] for i in range(start, min(start + size, len(rows)))])
-            batch = self._prepare_inputs(batch)
-            for name, value in self._measure(batch, min(size, len(rows) - start)).items():
+            chosen = [rows[i] for i in range(start, min(start + size, len(rows)))]
+            batch = self._prepare_inputs(dict(self.collate(chosen)))
+            for name, value in self._measure(batch, len(chosen)).items():
                 sums[name] = sums.get(name, 0.0) + value.double().cpu() * float(real)
         metrics = self._mean_sums(sums, metric_key_prefix)
         self.log(dict(metrics))
@@ -237,15 +255,17 @@ class ObjectiveTrainer(Trainer):
     def _measure(self, batch: dict[str, Any], rows: int) -> dict[str, Tensor]:
         """Sums over one batch; what ends in `/` counts what they are to be divided by."""
         one = torch.ones((), device=self.args.device)
-        out: LossOutput = self.objective.loss(self.model, batch, self._step(), one if "labels" in batch else None)
+        net: Any = self.model
+        out = self.objective.loss(net, batch, self._step(), one if "labels" in batch else None)
         count = count_targets(batch, shifted=self._shifted) if out.scaled else one * rows
         found = {"loss": out.loss if out.scaled else out.loss * rows, "/": count, "rows/": one * rows}
         for name, value in out.parts.items():
             found[f"part {name}"] = torch.as_tensor(value, device=self.args.device) * rows
         logits, labels = getattr(out.outputs, "logits", None), batch.get("labels")
-        if isinstance(logits, Tensor) and isinstance(labels, Tensor) and logits.dim() == 2 and labels.dim() == 1:
-            if not labels.is_floating_point() and logits.shape[-1] > 1:
-                found["accuracy"] = (logits.argmax(-1) == labels).sum()
+        if not isinstance(logits, Tensor) or not isinstance(labels, Tensor) or labels.is_floating_point():
+            return found
+        if logits.shape[:-1] == labels.shape == (rows,):
+            found["accuracy"] = (logits.argmax(-1) == labels).sum()
         return found
 
     def _mean_sums(self, sums: dict[str, Tensor], prefix: str) -> dict[str, float]:
@@ -285,7 +305,7 @@ class ObjectiveTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.stop_clock()
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         super()._save_checkpoint(model, trial)
         counts = self.counts()
         self.args.distributed_state.wait_for_everyone()  # every process has written its random state
@@ -308,13 +328,14 @@ class ObjectiveTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if self.args.should_save:
-            save_weights(self.model, Path(output_dir or self.args.output_dir), full=state_dict)
+            net: Any = self.model
+            save_weights(net, Path(output_dir or str(self.args.output_dir)), full=state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            load_weights(self.model, Path(resume_from_checkpoint))
+            load_weights(self.net, Path(resume_from_checkpoint))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if not self._random_restored:
@@ -322,24 +343,15 @@ class ObjectiveTrainer(Trainer):
         self._random_restored = True
 
 
-class _Counted:
-    """Collates, and tells how many rows the batch has."""
-
-    def __init__(self, collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
-        self.collate = collate
-
-    def __call__(self, features: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
-        return len(features), dict(self.collate(features))
-
-
 def _tokens(batch: Mapping[str, Any]) -> int:
-    mask = batch.get("attention_mask")
-    mask = batch.get("input_ids") if mask is None else mask
-    if not isinstance(mask, Tensor):
-        return 0
-    return int(mask.sum()) if mask is batch.get("attention_mask") else mask.numel()
+    mask, ids = batch.get("attention_mask"), batch.get("input_ids")
+    if isinstance(mask, Tensor):
+        return int(mask.sum())
+    return ids.numel() if isinstance(ids, Tensor) else 0
 
 
 def _bytes(optimizer: Any) -> int:
     states = getattr(optimizer, "state", {})
-    return sum(v.numel() * v.element_size() for state in states.values() for v in state.values() if isinstance(v, Tensor))
+    return sum(
+        v.numel() * v.element_size() for state in states.values() for v in state.values() if isinstance(v, Tensor)
+    )

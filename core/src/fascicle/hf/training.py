@@ -18,20 +18,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from ..errors import ConfigError, DataError, OutputFolderError
-from ..objects import Data, LoadedModel, Objective, TrainResult
+from ..objects import TrainResult
 from .adapters import AdaLoraAllocation, add_adalora, add_lora, add_vera
 from .batches import StepBatches
 from .checkpoints import latest, load_weights, prune, read_marker
 from .trainer import Arguments, ObjectiveTrainer, Stateful
+from .training_options import HfAdaLora, HfLora, HfTrainer, HfVera, NoTraining
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import TrainerCallback
 
     from ..context import RunContext
-    from .training_options import HfAdaLora, HfLora, HfVera, NoTraining, TrainerOptions
+    from ..objects import Data, LoadedModel, Objective
+    from .training_options import TrainerOptions
 
 __all__ = [
     "FitResult",
@@ -40,6 +42,7 @@ __all__ = [
     "fit",
     "save_model",
     "total_steps",
+    "train",
     "train_adalora",
     "train_full",
     "train_lora",
@@ -105,7 +108,7 @@ def fit(
     batches = _batches(options, rows, run.seed, args)
     steps = total_steps(options, len(rows))
     _set_steps(args, options, steps, batches)
-    stage = Path(args.output_dir)
+    stage = run.folder / subdir
     facts = {"options": _seen(options), "training_rows": len(rows), "steps": steps}
     checkpoint = _open_stage(stage, facts, args, resume=run.resume)
     parameters = count_parameters(model.model)
@@ -173,7 +176,8 @@ def save_model(model: LoadedModel, run: RunContext, name: str = "model") -> Path
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     if save is not None:
-        save(new)
+        with _no_bars():
+            save(new)
     else:
         from safetensors.torch import save_model as save_tensors
 
@@ -189,13 +193,31 @@ def save_model(model: LoadedModel, run: RunContext, name: str = "model") -> Path
 # ---- answers to `fascicle_train` ----------------------------------------------------------------------------------------
 
 
+def train(cfg: Any, model: LoadedModel, data: Data, objective: Objective, run: RunContext) -> TrainResult:
+    """Answer of `fascicle_train` for the core's own options.
+
+    Raises:
+        ConfigError, DataError, OutputFolderError: see `fit`.
+    """
+    answers: dict[type, Callable[..., TrainResult]] = {
+        NoTraining: train_none,
+        HfTrainer: train_full,
+        HfLora: train_lora,
+        HfAdaLora: train_adalora,
+        HfVera: train_vera,
+    }
+    return answers[type(cfg)](cfg, model, data, objective, run)
+
+
 def train_none(cfg: NoTraining, model: LoadedModel, data: Data, objective: Objective, run: RunContext) -> TrainResult:
     """Leave the model as it is."""
     counted = count_parameters(model.model)
     return TrainResult(model=model, metrics={**counted, "trainable_parameters": 0.0})
 
 
-def train_full(cfg: TrainerOptions, model: LoadedModel, data: Data, objective: Objective, run: RunContext) -> TrainResult:
+def train_full(
+    cfg: TrainerOptions, model: LoadedModel, data: Data, objective: Objective, run: RunContext
+) -> TrainResult:
     """Train all weights."""
     model.model.requires_grad_(True)
     return _result(model, fit(cfg, model, data, objective, run), run)
@@ -237,10 +259,16 @@ def _arguments(options: TrainerOptions, run: RunContext, stage: Path) -> Argumen
     """The Trainer's arguments; the steps are set once the rows are counted."""
     on_cpu = run.device == "cpu"
     if options.precision == "fp16" and on_cpu:
-        raise ConfigError("training.precision: got 'fp16' on a CPU, expected 'fp32' or 'bf16'; fp16 needs a GPU (run.device=cuda)")
-    checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": options.use_reentrant}}
-    if "activation_checkpointing" in Arguments.__dataclass_fields__:  # its name in newer transformers
-        checkpointing = {f"activation{name.removeprefix('gradient')}": value for name, value in checkpointing.items()}
+        raise ConfigError(
+            "training.precision: got 'fp16' on a CPU, expected 'fp32' or 'bf16'; fp16 needs a GPU (run.device=cuda)"
+        )
+    more: dict[str, Any] = {}
+    if options.gradient_checkpointing:
+        newer = "activation_checkpointing" in Arguments.__dataclass_fields__  # how newer transformers call it
+        name = "activation_checkpointing" if newer else "gradient_checkpointing"
+        more |= {name: True, f"{name}_kwargs": {"use_reentrant": options.use_reentrant}}
+    if options.fsdp is not None:
+        more |= {"fsdp": "full_shard", "fsdp_config": dict(options.fsdp)}
     args = Arguments(
         output_dir=str(stage),
         seed=run.seed,
@@ -260,8 +288,7 @@ def _arguments(options: TrainerOptions, run: RunContext, stage: Path) -> Argumen
         remove_unused_columns=False,  # the data's collator decides
         disable_tqdm=True,
         report_to="none",
-        **(checkpointing if options.gradient_checkpointing else {}),
-        **({"fsdp": "full_shard", "fsdp_config": dict(options.fsdp)} if options.fsdp is not None else {}),
+        **more,
     )
     if run.device.startswith("cuda") and args.world_size == 1:
         args.chosen = torch.device(run.device)
@@ -272,19 +299,25 @@ def _arguments(options: TrainerOptions, run: RunContext, stage: Path) -> Argumen
 def _check(options: TrainerOptions, model: LoadedModel, args: Arguments) -> None:
     trained = [p for p in model.model.parameters() if p.requires_grad]
     if not trained:
-        raise ConfigError("training: no parameter of the model requires a gradient, expected at least one; choose training=none")
+        raise ConfigError(
+            "training: no parameter of the model requires a gradient, expected at least one; choose training=none"
+        )
     if options.precision == "fp16" and any(p.dtype is torch.float16 for p in trained):
         raise ConfigError(
             "training.precision: got 'fp16' with weights in float16, expected float32 weights, whose gradients can be scaled; "
             "set run.dtype=float32"
         )
     if options.fsdp is not None and args.world_size == 1:
-        raise ConfigError("training.fsdp: got one process, expected several to shard over; start with torchrun, or leave it null")
+        raise ConfigError(
+            "training.fsdp: got one process, expected several to shard over; start with torchrun, or leave it null"
+        )
 
 
 def _encoded(data: Data, split: str, model: LoadedModel, key: str) -> Any:
     if split not in data.splits:
-        raise DataError(f"{key}: the data {data.name!r} has no split {split!r}, only {sorted(data.splits)}; give it one")
+        raise DataError(
+            f"{key}: the data {data.name!r} has no split {split!r}, only {sorted(data.splits)}; give it one"
+        )
     rows = data.encode(split, model)
     if len(rows) == 0:
         raise DataError(f"{key}: the split {split!r} of {data.name!r} has no rows, expected at least one")
@@ -337,7 +370,9 @@ def _open_stage(stage: Path, facts: dict[str, Any], args: Arguments, *, resume: 
     return checkpoint
 
 
-def _train(trainer: ObjectiveTrainer, checkpoint: Path | None, prepare: Callable[[ObjectiveTrainer], None] | None, bar: Any) -> None:
+def _train(
+    trainer: ObjectiveTrainer, checkpoint: Path | None, prepare: Callable[[ObjectiveTrainer], None] | None, bar: Any
+) -> None:
     if prepare is not None:
         prepare(trainer)
     if checkpoint is not None:
@@ -356,9 +391,24 @@ def _finished(model: nn.Module, checkpoint: Path, callbacks: Sequence[Any]) -> N
 
 
 @contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """transformers draws a bar of its own while it writes weights."""
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
 def _as_it_was(model: nn.Module) -> Iterator[None]:
     """Undo what the Trainer does to a model besides training it: no cache, wrapped forward, recomputed activations."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     use_cache = getattr(config, "use_cache", None)
     try:
         yield
@@ -376,7 +426,7 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
 def _plain(trainer: ObjectiveTrainer, model: nn.Module) -> nn.Module:
     """The trained model without accelerate's wrappers."""
     plain: nn.Module = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    trainer.model_wrapped = trainer.model
+    trainer.model_wrapped = plain
     trainer.accelerator.free_memory()
     return plain
 

@@ -68,9 +68,9 @@ class TrainerOptions:
     max_steps: Annotated[int, Ge(1)] | None = None
     """Optimizer steps, instead of `epochs`. Set it to compare methods at an equal number of steps."""
     batch_size: Annotated[int, Ge(1)] = 32
-    """Rows per optimizer step over all processes and accumulation: the number a paper reports. An epoch's last step has the rest."""
+    """Rows per optimizer step over all processes and accumulation, as a paper reports it. An epoch's last step has the rest."""
     micro_batch_size: Annotated[int, Ge(1)] | None = None
-    """Rows per forward pass and process; None takes a process's whole share. Lower it when memory runs out; results stay equal."""
+    """Rows per forward pass and process; None takes a process's whole share. Lower it when memory runs out: results stay equal."""
     learning_rate: Annotated[float, Gt(0)] = 5e-5
     """Peak learning rate. 1e-5 to 1e-4 for all weights, 1e-4 to 1e-3 for adapters."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
@@ -82,7 +82,7 @@ class TrainerOptions:
     max_grad_norm: Annotated[float, Ge(0)] = 1.0
     """Clip the gradient to this norm; 0 does not clip."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Type of the arithmetic (weights stay as `run.dtype` has them). bf16 on GPUs since Ampere, fp16 on older ones; slow on CPUs."""
+    """Type of the arithmetic; weights stay as `run.dtype` has them. bf16 on GPUs since Ampere, fp16 on older ones, slow on CPUs."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third slower, far less memory. The gradient is the same."""
     use_reentrant: bool = False
@@ -270,7 +270,7 @@ class Beam(_Decoding):
 
 @dataclass(kw_only=True)
 class Assisted(_Decoding):
-    """Greedy text of the target, drafted by a smaller model with the same tokenizer (speculative decoding, Leviathan et al., 2023).
+    """Greedy text of the target, drafted by a smaller model with the same tokenizer (Leviathan et al., 2023).
 
     >>> Assisted(draft=["./small"]).num_assistant_tokens
     5

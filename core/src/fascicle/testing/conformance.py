@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from ..config import check, compose, schema_fields
-from ..optionfiles import OptionFile, option_files
+from ..optionfiles import option_files
 from ..plugins import CORE_PROVIDER, manager
 from .helpers import load, run_context, run_fascicle, run_python
 
 if TYPE_CHECKING:
     import torch
+
+    from ..optionfiles import OptionFile
 
 __all__ = ["HEAVY", "PluginConformance"]
 
@@ -174,7 +176,7 @@ class PluginConformance:
 
     def test_option_file_is_data_and_says_what_it_is(self, option: OptionFile) -> None:
         text = (resources.files(option.package) / option.group / f"{option.name}.yaml").read_text(encoding="utf-8")
-        assert "_target_" not in text, "YAML never names Python to import"
+        assert not re.search(r"^\s*_target_\s*:", text, re.MULTILINE), "YAML never names Python to import"
         assert option.description, "the file must begin with a comment that says what the option is"
         if option.group == "experiment":
             assert text.startswith("# @package _global_\n"), "an experiment's first line is '# @package _global_'"
@@ -209,14 +211,6 @@ class PluginConformance:
         config = compose(self._overrides(option))
         checked = check(config)
         assert checked.choices[option.group] == option.name
-
-    def test_shows_every_key_of_its_schema(self, option: OptionFile) -> None:
-        if option.group == "experiment":
-            pytest.skip("an experiment shows what it changes")
-        node = compose(self._overrides(option))[option.group]
-        schema = manager().schema(option.group, node["kind"], node["provider"])
-        hidden = [f.name for f in schema_fields(schema) if f.name not in node]
-        assert not hidden, f"add to the file: {', '.join(hidden)}"
 
     def test_every_key_is_documented(self, option: OptionFile) -> None:
         if option.group == "experiment":

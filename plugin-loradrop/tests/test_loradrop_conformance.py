@@ -1,0 +1,7 @@
+"""The rules of the house that every plugin keeps."""
+
+from fascicle.testing import PluginConformance
+
+
+class TestLoradrop(PluginConformance):
+    plugin = "loradrop"

@@ -1,0 +1,79 @@
+"""Each package stands on what it declares: plugin to core, never core to plugin, never plugin to plugin."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECTS = [ROOT / "core", *sorted(ROOT.glob("plugin-*"))]
+IDS = [project.name for project in PROJECTS]
+OPTIONAL = {"pytest", "hatchling", "jaxtyping", "submitit", "tensorboard"}
+"""Imported where the user asked for it, behind an extra or in a test kit."""
+
+
+def imports(file: Path) -> set[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+@cache
+def dist_of() -> dict[str, list[str]]:
+    return dict(metadata.packages_distributions())
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize("project", PROJECTS, ids=IDS)
+def test_every_import_is_declared(project: Path) -> None:
+    declared = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {normal(re.match(r"[\w.-]+", line)[0]) for line in declared["dependencies"]}  # type: ignore[index]
+    used = set().union(*(imports(file) for file in (project / "src").rglob("*.py")))
+    own = {path.name for path in (project / "src").iterdir()}
+    assert "fascicle" in names | {declared["name"]}
+    undeclared = {
+        module
+        for module in used - set(sys.stdlib_module_names) - OPTIONAL - own - {""}
+        if module != "fascicle"
+        and not {normal(dist) for dist in dist_of().get(module, [])} & (names | {normal(declared["name"])})
+    }
+    assert undeclared == set()
+
+
+@pytest.mark.parametrize("project", PROJECTS, ids=IDS)
+def test_dependencies_point_to_the_core_only(project: Path) -> None:
+    own = {path.name for path in (project / "src").iterdir()}
+    used = set().union(*(imports(file) for file in (project / "src").rglob("*.py")))
+    foreign = {module for module in used if re.match(r"fascicle_\w+$", module)} - own
+    assert foreign == set()
+
+
+@pytest.mark.parametrize("project", PROJECTS[1:], ids=IDS[1:])
+def test_one_name_in_four_places(project: Path) -> None:
+    name = project.name.removeprefix("plugin-")
+    declared = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert declared["name"] == f"fascicle-{name}"
+    assert (project / "src" / f"fascicle_{name}").is_dir()
+    assert declared["entry-points"]["fascicle.plugins"] == {name: f"fascicle_{name}.plugin"}
+
+
+@pytest.mark.parametrize("project", [*PROJECTS, ROOT / "plugins"], ids=[*IDS, "plugins"])
+def test_every_package_has_a_readme_and_says_what_changed(project: Path) -> None:
+    declared = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (project / "README.md").read_text(encoding="utf-8").strip()
+    assert f"## {declared['version']}" in (project / "CHANGELOG.md").read_text(encoding="utf-8")
