@@ -50,7 +50,9 @@ def test_keys_that_the_file_does_not_show() -> None:
 def test_the_values_a_key_may_have() -> None:
     found = complete("fascicle run -m training=hf_lora,none training.schedule=")
     assert found == [f"training.schedule={value}" for value in ("linear", "cosine", "constant")]
-    assert complete("fascicle run training=hf_lora training.gradient_checkpointing=t") == ["training.gradient_checkpointing=true"]
+    assert complete("fascicle run training=hf_lora training.gradient_checkpointing=t") == [
+        "training.gradient_checkpointing=true"
+    ]
 
 
 def test_earlier_words_may_set_hidden_keys_flags_and_log_levels() -> None:

@@ -47,6 +47,10 @@ class Run:
             return self.result.choices[key]
         return self.leaves.get(key, _MISSING)
 
+    def has(self, key: str) -> bool:
+        """Whether the run has that group or key."""
+        return key in self.leaves or (key in VERBS and key in self.result.choices)
+
     @property
     def seed(self) -> int:
         return self.result.seed

@@ -22,6 +22,8 @@ COMMANDS = {
 }
 """Command to (`module:function`, one line of help). Plugins cannot take these words."""
 
+LOG_LEVEL = "FASCICLE_LOG_LEVEL"
+"""Variable by which the level reaches workers."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 Command = Callable[[list[str]], int]
 
@@ -34,9 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     args = list(sys.argv[1:] if argv is None else argv)
-    level = None
+    before = os.environ.get(LOG_LEVEL)
     try:
         level, args = take_log_level(args)
+        if level is not None:
+            os.environ[LOG_LEVEL] = level  # workers inherit it
         return _dispatch(args)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -45,41 +49,50 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; say nothing at exit either
         return 141
     except Exception as error:  # noqa: BLE001 - the last resort: whatever it is, it is printed
-        from .errors import ConfigError, FascicleError, PluginError
+        return _tell(error)
+    finally:
+        if before is None:
+            os.environ.pop(LOG_LEVEL, None)
+        else:
+            os.environ[LOG_LEVEL] = before
 
-        if (level or os.environ.get("FASCICLE_LOG_LEVEL")) == "debug" or not isinstance(error, FascicleError):
-            import traceback
 
-            traceback.print_exception(error)
-            return 2 if isinstance(error, ConfigError | PluginError) else 1
+def _tell(error: Exception) -> int:
+    from .errors import ConfigError, FascicleError, PluginError
+
+    if os.environ.get(LOG_LEVEL) == "debug" or not isinstance(error, FascicleError):
+        import traceback
+
+        traceback.print_exception(error)
+    else:
         sys.stderr.write(f"error: {error}\n")
-        if error.__cause__ is not None and isinstance(error, PluginError):
+        if isinstance(error, PluginError) and error.__cause__ is not None:
             sys.stderr.write("(--log-level debug shows the traceback)\n")
-        return 2 if isinstance(error, ConfigError | PluginError) else 1
+    return 2 if isinstance(error, ConfigError | PluginError) else 1
 
 
 def take_log_level(args: list[str]) -> tuple[str | None, list[str]]:
-    """Take `--log-level LEVEL` out of the arguments and keep it for this process and its workers.
+    """Take `--log-level LEVEL` out of the arguments.
 
     Raises:
         ConfigError: no level is given, or not one of `LOG_LEVELS`.
+
+    >>> take_log_level(["run", "--log-level", "debug", "seed=1"])
+    ('debug', ['run', 'seed=1'])
     """
     rest, level = [], None
     words = iter(args)
     for word in words:
         if word == "--log-level":
-            level = next(words, "")
+            level = next(words, "").lower()
         elif word.startswith("--log-level="):
-            level = word.partition("=")[2]
+            level = word.partition("=")[2].lower()
         else:
             rest.append(word)
-            continue
-        level = level.lower()
-        if level not in LOG_LEVELS:
-            from .errors import ConfigError
+    if level is not None and level not in LOG_LEVELS:
+        from .errors import ConfigError
 
-            raise ConfigError(f"--log-level: expected one of {', '.join(LOG_LEVELS)}, got {level!r}")
-        os.environ["FASCICLE_LOG_LEVEL"] = level
+        raise ConfigError(f"--log-level: expected one of {', '.join(LOG_LEVELS)}, got {level!r}")
     return level, rest
 
 

@@ -25,6 +25,8 @@ _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 _MOST_POINTS = 400
 _MOST_TEXTS = 40
 _MOST_CELLS = 80
+_LARGEST = 1e100
+"""Beyond it, the arithmetic of an axis overflows; such a number is drawn at the edge."""
 
 
 @dataclass(kw_only=True)
@@ -162,8 +164,8 @@ def scatter(
                 y,
                 shape(index),
                 color=series_color(index),
-                markersize=5,
-                alpha=0.85,
+                markersize=6.5,
+                alpha=0.9,
                 markeredgecolor=PAPER,
                 linewidth=0,
             )
@@ -278,7 +280,7 @@ def heatmap(
         )
         known = [(i, j) for i in range(height_n) for j in range(width_n) if math.isfinite(grid[i, j])]
         corners = np.array([(-0.48, -0.48), (0.48, -0.48), (0.48, 0.48), (-0.48, 0.48)])
-        squares = [corners + (j, i) for i, j in known]
+        squares = [corners + np.array((j, i)) for i, j in known]
         shades = [to_rgba(HEAT if grid[i, j] >= 0 else HEAT_NEGATIVE, strength[i, j]) for i, j in known]
         axes.add_collection(PolyCollection(squares, facecolors=shades, linewidths=0), autolim=False)
         missing = np.argwhere(~np.isfinite(grid))
@@ -338,7 +340,8 @@ def _thin(column: Any) -> Any:
 def _floats(values: Sequence[float | None]) -> Any:
     import numpy as np
 
-    return np.array([math.nan if value is None else float(value) for value in values], dtype=float)
+    numbers = np.array([math.nan if value is None else float(value) for value in values], dtype=float)
+    return np.clip(numbers, -_LARGEST, _LARGEST)
 
 
 def _frame(width: float, height: float, *, left: float, bottom: float) -> tuple[float, float, float, float]:

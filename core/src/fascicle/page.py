@@ -84,6 +84,8 @@ class _Page:
         self.index: dict[str, int] = {name: i for i, name in enumerate(methods)}
         roots = [os.path.realpath(run.folder) for run in report.runs]
         root = os.path.commonpath(roots) if len(roots) > 1 else str(Path(roots[0]).parent)
+        self.runs = [run for arm in report.arms for run in arm.runs]
+        """In the order of the tables, not of the folders."""
         self.folders = {id(run): os.path.relpath(real, root) for run, real in zip(report.runs, roots, strict=True)}
         self.title = report.title
         self.baseline = report.baseline
@@ -255,24 +257,23 @@ class _Page:
 
     def run_table(self) -> dict[str, Any]:
         """One row per run, with the configuration in which runs differ."""
-        runs = self.report.runs
-        differing = _differing(runs)
+        differing = _differing(self.runs)
         columns = self.report.columns
         rows = [
             {
                 "folder": self.folders[id(run)],
                 "seed": run.seed,
-                "differences": [show_value(run.get(key)) for key in differing],
+                "differences": [show_value(run.get(key)) if run.has(key) else "–" for key in differing],
                 "values": [format_number(column.value(run)) for column in columns],
                 "notes": run.result.notes,
             }
-            for run in runs
+            for run in self.runs
         ]
         return {"differing": differing, "columns": [heading(column) for column in columns], "rows": rows}
 
     def provenance(self) -> dict[str, Any]:
         """What all runs share, once; then what each run has of its own."""
-        all_facts = [_facts(run) for run in self.report.runs]
+        all_facts = [_facts(run) for run in self.runs]
         shared = {
             key: value
             for key, value in all_facts[0].items()
@@ -286,7 +287,7 @@ class _Page:
                 "facts": [(key, value) for key, value in facts.items() if key not in shared],
                 "config": json.dumps(run.result.config, indent=2, ensure_ascii=False),
             }
-            for run, facts in zip(self.report.runs, all_facts, strict=True)
+            for run, facts in zip(self.runs, all_facts, strict=True)
         ]
         return {"shared": list(shared.items()), "runs": runs}
 
@@ -465,12 +466,23 @@ def _table_data(data: dict[str, Any]) -> dict[str, Any]:
         all(row[j] is None or _is_number(row[j]) for row in rows) and any(row[j] is not None for row in rows)
         for j in range(len(columns))
     ]
-    cells = [[{"text": _cell_text(cell), "number": numeric[j]} for j, cell in enumerate(row)] for row in rows]
+    places = [_decimals([row[j] for row in rows]) for j in range(len(columns))]
+    cells = [
+        [{"text": _cell_text(cell, places[j]), "number": numeric[j]} for j, cell in enumerate(row)] for row in rows
+    ]
     heads = [{"text": column, "number": numeric[j]} for j, column in enumerate(columns)]
     return {"columns": heads, "rows": cells, "caption": data.get("caption") or ""}
 
 
-def _cell_text(cell: Any) -> str:
+def _decimals(cells: Sequence[Any]) -> int | None:
+    """Decimals that a column of floats shares; None where its numbers are too far apart, or none is a float."""
+    sizes = [abs(cell) for cell in cells if _is_number(cell) and cell]
+    if not any(isinstance(cell, float) for cell in cells) or not sizes or not 1e-4 <= max(sizes) < 1e6:
+        return None
+    return max(0, 3 - math.floor(math.log10(max(sizes)))) if min(sizes) >= max(sizes) / 1000 else None
+
+
+def _cell_text(cell: Any, decimals: int | None) -> str:
     if cell is None:
         return "–"
     if isinstance(cell, bool):
@@ -478,7 +490,7 @@ def _cell_text(cell: Any) -> str:
     if isinstance(cell, int):
         return f"{cell:,}".replace("-", "−") if abs(cell) >= 10_000 else str(cell).replace("-", "−")
     if isinstance(cell, float):
-        return format_number(cell)
+        return format_number(cell, decimals)
     return str(cell)
 
 
@@ -487,7 +499,7 @@ def _is_number(cell: Any) -> bool:
 
 
 def _spans_data(data: dict[str, Any]) -> dict[str, Any]:
-    """Spans with a shade from 0 to 100 relative to the strongest, and their sign."""
+    """Spans with a shade in percent relative to the strongest, and their sign."""
     weights = [span.get("weight") for span in data["spans"]]
     strongest = max((abs(weight) for weight in weights if weight is not None), default=0) or 1
     spans = [
@@ -495,7 +507,7 @@ def _spans_data(data: dict[str, Any]) -> dict[str, Any]:
             "text": span["text"],
             "label": span.get("label") or "",
             "weight": format_number(weight) if weight is not None else "",
-            "shade": None if not weight else round(8 + 72 * min(1.0, abs(weight) / strongest)),
+            "shade": None if not weight else round(6 + 54 * min(1.0, abs(weight) / strongest)),
             "negative": weight is not None and weight < 0,
         }
         for span, weight in zip(data["spans"], weights, strict=True)

@@ -304,7 +304,9 @@ def difference_text(cell: Cell, decimals: int | None) -> tuple[str, str]:
 def heading(column: Column) -> str:
     """Name of a column with its unit and direction: `accuracy ↑`."""
     arrow = {True: " ↑", False: " ↓", None: ""}[column.higher_is_better]
-    name = (column.key.removesuffix("_seconds") + " time" if column.key.endswith("_seconds") else column.key).replace("_", " ")
+    name = (column.key.removesuffix("_seconds") + " time" if column.key.endswith("_seconds") else column.key).replace(
+        "_", " "
+    )
     return f"{name}{f' ({column.unit})' if column.unit else ''}{arrow}"
 
 

@@ -70,7 +70,9 @@ class Resolved:
         """
         if self.path is None:
             if self.revision is None:
-                raise SourceError(f"{self.description}: a data set that lies elsewhere and has no revision has no fingerprint")
+                raise SourceError(
+                    f"{self.description}: a data set that lies elsewhere and has no revision has no fingerprint"
+                )
             return hashlib.sha256(f"{self.repo_id}@{self.revision}".encode()).hexdigest()
         files = weight_files(self.path) or sorted(f for f in self.path.rglob("*") if f.is_file())
         if not files:
@@ -98,7 +100,9 @@ def resolve(sources: Sequence[str], what: str, *, repo_type: Literal["model", "d
     'folder'
     """
     if not sources:
-        raise SourceError(f"{what}: no source is given; set sources to a list such as [folder:/path/to/it, hub:org/name]")
+        raise SourceError(
+            f"{what}: no source is given; set sources to a list such as [folder:/path/to/it, hub:org/name]"
+        )
     tried, remedies = [], []
     for source in sources:
         try:
@@ -119,25 +123,26 @@ def _look(source: str, what: str, repo_type: str) -> Resolved:
         return _wheel(rest, source, what)
     if colon and scheme == "hub":
         return _hub(rest, source, what, repo_type)
-    if colon and scheme not in ("folder", "file") and re.fullmatch(r"[a-z][a-z0-9+.-]+", scheme):
+    if colon and scheme != "folder" and re.fullmatch(r"[a-z][a-z0-9+.-]+", scheme):
         raise SourceError(
-            f"{what}: sources: {source!r} starts with {scheme!r}; expected folder:/path, wheel:module[/inside] or hub:org/name[@revision]"
+            f"{what}: sources: {source!r} starts with {scheme!r}; "
+            "expected folder:/path, wheel:module[/inside] or hub:org/name[@revision]"
         )
-    return _folder(rest if colon and scheme in ("folder", "file") else source)
+    return _folder(rest if colon and scheme == "folder" else source)
 
 
 # ---- the three kinds -----------------------------------------------------------------------------------------------------
 
 
 def _folder(text: str) -> Resolved:
-    expanded = os.path.expanduser(os.path.expandvars(text))
+    expanded = os.path.expandvars(text)
     unset = re.search(r"\$\{?(\w+)\}?", expanded)
     if unset:
         name = unset.group(1)
         raise _AbsentError(f"the environment variable {name} is not set", f"export {name}=/path/to/the/folder")
     if not expanded:
         raise _AbsentError("the path is empty")
-    path = Path(expanded)
+    path = Path(expanded).expanduser()
     if not path.exists():
         raise _AbsentError("there is no such file or folder", f"put it at {path.absolute()}")
     if path.is_dir() and not any(path.iterdir()):
@@ -159,12 +164,14 @@ def _wheel(text: str, source: str, what: str) -> Resolved:
         spec = None
     if spec is None:
         raise _AbsentError("the package is not installed", install)
-    roots = list(spec.submodule_search_locations or []) or [os.path.dirname(spec.origin or "")]
+    roots = list(spec.submodule_search_locations or []) or [str(Path(spec.origin or "").parent)]
     for root in roots:
         path = Path(root, inside)
         if path.exists():
             return Resolved(kind="wheel", path=path, description=f"wheel {_wheel_version(module)}")
-    raise _AbsentError(f"the package is installed ({_wheel_version(module)}) but holds no {inside!r}", f"{install} --force-reinstall")
+    raise _AbsentError(
+        f"the package is installed ({_wheel_version(module)}) but holds no {inside!r}", f"{install} --force-reinstall"
+    )
 
 
 def _wheel_version(module: str) -> str:
@@ -202,9 +209,13 @@ def _hub_model(repo_id: str, revision: str | None) -> Resolved:
         )
     except LocalEntryNotFoundError as error:
         where = "the Hugging Face cache does not hold it" + (" and HF_HUB_OFFLINE is set" if hub_offline() else "")
-        raise _AbsentError(where if hub_offline() else f"{where}, and the hub cannot be reached", f"hf download {repo_id}") from error
+        raise _AbsentError(
+            where if hub_offline() else f"{where}, and the hub cannot be reached", f"hf download {repo_id}"
+        ) from error
     except (HfHubHTTPError, OSError) as error:
-        raise _AbsentError(f"the hub says: {_first_line(error)}", "check the name and your access (hf auth login)") from error
+        raise _AbsentError(
+            f"the hub says: {_first_line(error)}", "check the name and your access (hf auth login)"
+        ) from error
     commit = Path(folder).name
     return Resolved(
         kind="hub", path=Path(folder), repo_id=repo_id, revision=commit, description=f"hub {repo_id}@{commit[:12]}"
@@ -222,23 +233,32 @@ def _hub_dataset(repo_id: str, revision: str | None) -> Resolved:
         places = [Path(constants.HF_HUB_CACHE, "datasets--" + repo_id.replace("/", "--")), _datasets_cache() / org_name]
         if not any(place.is_dir() for place in places):
             raise _AbsentError(
-                "the Hugging Face cache does not hold it and HF_HUB_OFFLINE is set", f"hf download --repo-type dataset {repo_id}"
+                "the Hugging Face cache does not hold it and HF_HUB_OFFLINE is set",
+                f"hf download --repo-type dataset {repo_id}",
             )
         return Resolved(kind="hub", path=None, repo_id=repo_id, revision=revision, description=described)
     try:
         commit = HfApi().dataset_info(repo_id, revision=revision).sha
     except HfHubHTTPError as error:
-        raise _AbsentError(f"the hub says: {_first_line(error)}", "check the name and your access (hf auth login)") from error
+        raise _AbsentError(
+            f"the hub says: {_first_line(error)}", "check the name and your access (hf auth login)"
+        ) from error
     except Exception as error:  # the http client's own connection errors
-        raise _AbsentError(f"the hub cannot be reached: {_first_line(error)}", "connect, or name a local folder") from error
+        raise _AbsentError(
+            f"the hub cannot be reached: {_first_line(error)}", "connect, or name a local folder"
+        ) from error
     return Resolved(
-        kind="hub", path=None, repo_id=repo_id, revision=commit or revision, description=f"{described}@{(commit or '')[:12]}"
+        kind="hub",
+        path=None,
+        repo_id=repo_id,
+        revision=commit or revision,
+        description=f"{described}@{(commit or '')[:12]}",
     )
 
 
 def _datasets_cache() -> Path:
-    home = os.environ.get("HF_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "huggingface")
-    return Path(os.environ.get("HF_DATASETS_CACHE") or os.path.join(home, "datasets"))
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    return Path(os.environ.get("HF_DATASETS_CACHE") or home / "datasets")
 
 
 def _first_line(error: BaseException) -> str:
@@ -318,5 +338,5 @@ def _remember(key: str, value: list[object]) -> None:
     with contextlib.suppress(OSError, Timeout, ResultError):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "fingerprints.lock", timeout=10):
-            known = {path: sums for path, sums in _remembered().items() if os.path.exists(path)}
+            known = {path: sums for path, sums in _remembered().items() if Path(path).exists()}
             atomic_write_text(folder / "fingerprints.json", json.dumps({**known, key: value}, indent=1))

@@ -139,13 +139,15 @@ def _show(result: Result) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{result.name}: {result.label}", title_justify="left", show_header=False, box=None)
+    table = Table(show_header=False, box=None)
     ordered = sorted(result.metrics.items(), key=lambda item: item[0] != result.primary)
     for name, value in ordered:
         number = f"{value:.6g}"
         unit = result.units.get(name, "")
         table.add_row(name, f"[bold]{number}[/bold]" if name == result.primary else number, unit)
-    Console().print(table)
+    console = Console()
+    console.print(f"{result.name}: {result.label}", style="bold", markup=False, highlight=False, soft_wrap=True)
+    console.print(table)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from ..results import atomic_write_text
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["latest", "load_weights", "mark_complete", "prune", "read_marker", "save_weights", "trained_tensors"]
+__all__ = ["latest", "load_weights", "mark_complete", "prune", "read_marker", "save_weights", "trained_tensors", "whole"]
 
 MARKER = "complete.json"
 WEIGHTS = "training_weights.safetensors"
@@ -65,7 +65,7 @@ def latest(stage: Path) -> Path | None:
 def prune(stage: Path, keep: int | None = None) -> None:
     """Delete incomplete checkpoints, and all but the `keep` newest complete ones."""
     complete = [folder for _, folder in _steps(stage) if read_marker(folder)]
-    kept = set(complete if keep is None else complete[-keep:])
+    kept = set(complete if keep is None else complete[max(0, len(complete) - keep) :])
     for _, folder in _steps(stage):
         if folder not in kept:
             (folder / MARKER).unlink(
@@ -100,6 +100,15 @@ def save_weights(module: nn.Module, folder: Path, full: Mapping[str, Tensor] | N
     tensors = {name: (tensor if full is None else full[name]) for name, tensor in trained_tensors(module)}
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: t.detach().contiguous().cpu().clone() for name, t in tensors.items()}, folder / WEIGHTS)
+
+
+def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors without shards, on the CPU; every process must ask together.
+
+    >>> whole({"a": torch.ones(1)})
+    {'a': tensor([1.])}
+    """
+    return {name: (t.full_tensor() if hasattr(t, "full_tensor") else t).cpu() for name, t in tensors.items()}
 
 
 def load_weights(module: nn.Module, folder: Path) -> None:

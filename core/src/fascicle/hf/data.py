@@ -37,8 +37,6 @@ from .data_options import (
 )
 from .encoding import (
     Encoder,
-    Features,
-    Featurise,
     causal_features,
     classification_features,
     collate,
@@ -52,6 +50,7 @@ from .readers import Table
 if TYPE_CHECKING:
     from ..context import RunContext
     from ..objects import LoadedModel
+    from .encoding import Features, Featurise
 
 __all__ = [
     "content_fingerprint",
@@ -104,7 +103,13 @@ def load_classification(options: HfClassification) -> Data:
     declared = options.label_names or tables.class_names.get(label)
     texts = [options.text_column, *([] if options.pair_column is None else [options.pair_column])]
     return _classification(
-        tables, texts, label, declared, options, regression=options.regression, keys=("data.text_column", "data.pair_column")
+        tables,
+        texts,
+        label,
+        declared,
+        options,
+        regression=options.regression,
+        keys=("data.text_column", "data.pair_column"),
     )
 
 
@@ -167,7 +172,9 @@ def load_summarization(options: HfSummarization) -> Data:
     return _summaries(tables, options)
 
 
-def load_generated(options: GeneratedClassification | GeneratedText | GeneratedPrompts | GeneratedSummarization) -> Data:
+def load_generated(
+    options: GeneratedClassification | GeneratedText | GeneratedPrompts | GeneratedSummarization,
+) -> Data:
     """Data that the project makes; see `fascicle.hf.generated`.
 
     Raises:
@@ -181,14 +188,18 @@ def load_generated(options: GeneratedClassification | GeneratedText | GeneratedP
     kinds = dict(zip(Generated, ("classification", "text", "prompts", "summarization"), strict=True))
     name = f"generated_{kinds[type(options)]}"
     rows = generate(options)
-    splits = {split: Table(f"{name} {split}", {key: [row[key] for row in made] for key in made[0]}) for split, made in rows.items()}
+    splits = {
+        split: Table(f"{name} {split}", {key: [row[key] for row in made] for key in made[0]})
+        for split, made in rows.items()
+    }
     tables = Tables(splits, name, f"{name}(seed={options.seed})")
     if isinstance(options, GeneratedClassification):
         return _classification(tables, ["text"], "label", CLASSES, options)
     if isinstance(options, GeneratedText):
         data = _text(tables, "text", options, None)
         data.extra["truth"] = {
-            split: {"nats_per_word": math.fsum(t.columns["nats"]) / sum(t.columns["words"])} for split, t in splits.items()
+            split: {"nats_per_word": math.fsum(t.columns["nats"]) / sum(t.columns["words"])}
+            for split, t in splits.items()
         }
         return data
     if isinstance(options, GeneratedPrompts):
@@ -217,13 +228,18 @@ _LOADERS: dict[type, Callable[[Any], Data]] = {
 def _joined(table: Table, column: str, key: str) -> list[str]:
     """A column of texts, or of lists of sentences joined by spaces."""
     values = table.column(column, key)
-    return [" ".join(v) if isinstance(v, list) and all(isinstance(s, str) for s in v) else _one(table, row, column, key) for row, v in enumerate(values)]
+    return [
+        " ".join(v) if isinstance(v, list) and all(isinstance(s, str) for s in v) else _one(table, row, column, key)
+        for row, v in enumerate(values)
+    ]
 
 
 def _one(table: Table, row: int, column: str, key: str) -> str:
     value = table.column(column, key)[row]
     if not isinstance(value, str):
-        raise DataError(f"{table.where(row)}: {key}={column}: expected text, got {str(value)[:60]!r} ({type(value).__name__})")
+        raise DataError(
+            f"{table.where(row)}: {key}={column}: expected text, got {str(value)[:60]!r} ({type(value).__name__})"
+        )
     return value
 
 
@@ -233,14 +249,20 @@ def _several(table: Table, column: str, key: str) -> list[list[str]]:
     for row, value in enumerate(table.column(column, key)):
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-            raise DataError(f"{table.where(row)}: {key}={column}: expected a text or a list of texts, got {str(value)[:60]!r}")
+            raise DataError(
+                f"{table.where(row)}: {key}={column}: expected a text or a list of texts, got {str(value)[:60]!r}"
+            )
         out.append(texts)
     return out
 
 
 def _prompt_table(table: Table, options: HfPrompts, split: str) -> Table:
     """The columns `prompt`, `completion` and `references` added; rows with one prompt joined, if so wanted."""
-    prompts = _templated(table, options.template) if options.template else table.texts(options.prompt_column, "data.prompt_column")
+    prompts = (
+        _templated(table, options.template)
+        if options.template
+        else table.texts(options.prompt_column, "data.prompt_column")
+    )
     for row, prompt in enumerate(prompts):
         if not prompt.strip():
             raise DataError(f"{table.where(row)}: the prompt is empty, got {prompt!r}")
@@ -255,12 +277,16 @@ def _prompt_table(table: Table, options: HfPrompts, split: str) -> Table:
     if not options.group_references or split == "train":
         return made
     if "references" not in columns:
-        raise DataError("data.group_references=true: there is nothing to group; set data.references_column or data.completion_column")
+        raise DataError(
+            "data.group_references=true: there is nothing to group; set data.references_column or data.completion_column"
+        )
     groups: dict[str, list[int]] = {}
     for row, prompt in enumerate(prompts):
         groups.setdefault(prompt, []).append(row)
     grouped = made.take([rows[0] for rows in groups.values()])
-    grouped.columns["references"] = [[text for row in rows for text in columns["references"][row]] for rows in groups.values()]
+    grouped.columns["references"] = [
+        [text for row in rows for text in columns["references"][row]] for rows in groups.values()
+    ]
     return grouped
 
 
@@ -268,15 +294,21 @@ def _templated(table: Table, template: str) -> list[str]:
     """The template filled in for each row; a brace itself is written as two."""
     parts = re.split(r"(\{\{|\}\}|\{[^{}]*\})", template)
     if any(brace in part for part in parts[::2] for brace in "{}"):
-        raise DataError(f"data.template={template!r}: a brace is not closed; column names stand in braces, and a brace itself is written as two")
+        raise DataError(
+            f"data.template={template!r}: a brace is not closed; column names stand in braces, and a brace itself is written as two"
+        )
     names = {part: part[1:-1] for part in parts[1::2] if part not in ("{{", "}}")}
     values = {part: table.column(name, "data.template") for part, name in names.items()}
     for part, column in values.items():
         for row, value in enumerate(column):
             if not isinstance(value, str | int | float):
-                raise DataError(f"{table.where(row)}: data.template needs text or a number for {part}, got {str(value)[:60]!r}")
+                raise DataError(
+                    f"{table.where(row)}: data.template needs text or a number for {part}, got {str(value)[:60]!r}"
+                )
     fixed = {"{{": "{", "}}": "}"}
-    return ["".join(str(values[p][row]) if p in values else fixed.get(p, p) for p in parts) for row in range(len(table))]
+    return [
+        "".join(str(values[p][row]) if p in values else fixed.get(p, p) for p in parts) for row in range(len(table))
+    ]
 
 
 # ---- tables to Data ------------------------------------------------------------------------------------------------------
@@ -298,23 +330,34 @@ def _classification(
     for split, table in tables.splits.items():
         for column, key in zip(texts, keys, strict=False):
             table.texts(column, key)
-        ids[split] = numbers(table, label) if names is None else class_ids(table, label, names, declared=declared is not None)
-    if names is not None and "train" in ids and (absent := [name for i, name in enumerate(names) if i not in set(ids["train"])]):
+        ids[split] = (
+            numbers(table, label) if names is None else class_ids(table, label, names, declared=declared is not None)
+        )
+    if (
+        names is not None
+        and "train" in ids
+        and (absent := [name for i, name in enumerate(names) if i not in set(ids["train"])])
+    ):
         logger.warning("%s: the training rows hold none of %s", tables.splits["train"].origin, ", ".join(absent))
     splits = {}
     for split, table in tables.splits.items():
-        chosen = draw(len(table), _wanted(options, split, table), getattr(options, "sample_seed", 0), None if names is None else ids[split])
+        chosen = draw(
+            len(table),
+            _wanted(options, split, table),
+            getattr(options, "sample_seed", 0),
+            None if names is None else ids[split],
+        )
         columns = table.take(chosen).columns
         columns.pop(label, None)
         columns["label"] = [ids[split][row] for row in chosen]
-        splits[split] = _dataset(columns, table, keep={*texts, "label"})
-        if names is not None:
-            splits[split] = splits[split].cast_column("label", datasets.ClassLabel(names=list(names)))
+        splits[split] = _dataset(columns, table, keep={*texts, "label"}, classes=names)
 
     def features(split: str, model: LoadedModel, limit: int | None, *, labelled: bool = True) -> Features:
         rows = splits[split]
         pairs = list(rows[texts[1]]) if len(texts) > 1 else None
-        return classification_features(model, list(rows[texts[0]]), pairs, list(rows["label"]) if labelled else None, limit)
+        return classification_features(
+            model, list(rows[texts[0]]), pairs, list(rows["label"]) if labelled else None, limit
+        )
 
     ways: dict[str, Featurise] = {
         "classification": features,
@@ -353,14 +396,21 @@ def _prompts(tables: Tables, options: HfPrompts, completed: bool) -> Data:
         return list(splits[split]["completion"]) if completed else None
 
     def causal(split: str, model: LoadedModel, limit: int | None) -> Features:
-        prompts = [_chat(model, text, options.system) for text in splits[split]["prompt"]] if options.chat else list(splits[split]["prompt"])
+        prompts = (
+            [_chat(model, text, options.system) for text in splits[split]["prompt"]]
+            if options.chat
+            else list(splits[split]["prompt"])
+        )
         after = completions(split)
         ids = token_ids(model, prompts, special=not options.chat)
         if after is None:
             features = causal_features(ids, [[] for _ in ids], limit)
             del features.columns["labels"]
             return features
-        gaps = ["" if options.chat or p[-1:].isspace() or t[:1].isspace() else options.separator for p, t in zip(prompts, after, strict=True)]
+        gaps = [
+            "" if options.chat or p[-1:].isspace() or t[:1].isspace() else options.separator
+            for p, t in zip(prompts, after, strict=True)
+        ]
         ends = [gap + text for gap, text in zip(gaps, after, strict=True)]
         return causal_features(ids, [row + _end(model) for row in token_ids(model, ends, special=False)], limit)
 
@@ -369,7 +419,9 @@ def _prompts(tables: Tables, options: HfPrompts, completed: bool) -> Data:
 
     data = _data(tables, "causal_lm", splits, {"causal_lm": causal, "seq2seq": seq2seq}, options)
     data.strata = lambda split: [len(text.split()) for text in splits[split]["prompt"]]
-    data.extra["references"] = lambda split: list(splits[split]["references"]) if "references" in splits[split].column_names else None
+    data.extra["references"] = lambda split: (
+        list(splits[split]["references"]) if "references" in splits[split].column_names else None
+    )
     return data
 
 
@@ -407,7 +459,9 @@ def _end(model: LoadedModel) -> list[int]:
 def _chat(model: LoadedModel, prompt: str, system: str | None) -> str:
     tokenizer: Any = model.tokenizer
     if not getattr(tokenizer, "chat_template", None):
-        raise ConfigError(f"data.chat=true: the tokenizer of {model.name} has no chat template; set data.chat=false or choose a chat model")
+        raise ConfigError(
+            f"data.chat=true: the tokenizer of {model.name} has no chat template; set data.chat=false or choose a chat model"
+        )
     messages = [] if system is None else [{"role": "system", "content": system}]
     messages.append({"role": "user", "content": prompt})
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
@@ -429,9 +483,11 @@ def _drawn(table: Table, split: str, options: Any, keep: set[str]) -> datasets.D
     return _dataset(table.take(chosen).columns, table, keep)
 
 
-def _dataset(columns: dict[str, list[Any]], table: Table, keep: set[str]) -> datasets.Dataset:
+def _dataset(
+    columns: dict[str, list[Any]], table: Table, keep: set[str], classes: Sequence[str] | None = None
+) -> datasets.Dataset:
     """The columns as a `datasets.Dataset`; one that mixes types and is not needed is left out, with a warning."""
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
 
     arrays = {}
     for name, values in columns.items():
@@ -441,7 +497,11 @@ def _dataset(columns: dict[str, list[Any]], table: Table, keep: set[str]) -> dat
             if name in keep:
                 raise DataError(f"{table.origin}: the column {name!r} mixes types: {error}") from error
             logger.warning("%s: the column %r mixes types and is left out", table.origin, name)
-    return datasets.Dataset(pa.table(arrays))
+    content = pa.table(arrays)
+    features = datasets.Features.from_arrow_schema(content.schema)
+    if classes is not None:
+        features["label"] = datasets.ClassLabel(names=list(classes))
+    return datasets.Dataset(content.cast(features.arrow_schema))
 
 
 def _data(tables: Tables, task: str, splits: Splits, ways: Mapping[str, Featurise], options: Any) -> Data:

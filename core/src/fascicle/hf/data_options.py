@@ -56,14 +56,15 @@ class _Sampled:
 @dataclass(kw_only=True)
 class _Files(_Sampled):
     sources: list[str] = field(default_factory=list)
-    """Where the data may be, in order; the first that exists is taken: `folder:/path` (a folder or one file), `wheel:module/inside`,
-    `hub:org/name@revision`. `$VARIABLE` is filled in."""
+    """Where the data may be, in order; the first that exists is taken: `folder:/path` (a folder or one file),
+    `wheel:module/inside`, `hub:org/name@revision`. `$VARIABLE` is filled in."""
     name: str | None = None
     """What tables call the data; None takes the last part of the source."""
     subset: str | None = None
     """Configuration of a data set of the hub, e.g. `sst2`."""
     format: Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "txt"] = "auto"
-    """Format of local files; `auto` goes by the ending. A tsv has no quoting, a csv may quote; both name their columns in the first line."""
+    """Format of local files; `auto` goes by the ending. A tsv has no quoting, a csv may quote; both name their columns in
+    the first line."""
     splits: Splits = field(default_factory=Splits)
     """Which file or split is which."""
     single_file: Literal["train", "validation", "test"] = "train"
@@ -80,7 +81,9 @@ class _Files(_Sampled):
                 "set e.g. data.sources=[folder:/path/to/data] or data.sources=[hub:org/name]"
             )
         if self.validation_part + self.test_part >= 1:
-            raise ValueError(f"validation_part and test_part: expected a sum below 1, got {self.validation_part + self.test_part}")
+            raise ValueError(
+                f"validation_part and test_part: expected a sum below 1, got {self.validation_part + self.test_part}"
+            )
 
 
 @dataclass(kw_only=True)
@@ -194,7 +197,9 @@ class Glue(_Sampled):
 
     def __post_init__(self) -> None:
         if not self.sources:
-            raise ValueError("sources: at least one place of GLUE is required, got an empty list; the default is folder:$FASCICLE_DATA/glue")
+            raise ValueError(
+                "sources: at least one place of GLUE is required, got an empty list; the default is folder:$FASCICLE_DATA/glue"
+            )
 
 
 @dataclass(kw_only=True)

@@ -78,7 +78,12 @@ class Encoder:
             features = self.ways[way](split, model, limit)
             if features.cut:
                 logger.warning(
-                    "%s: %d of %d rows of %s are longer than the limit of %s tokens and were cut", self.name, len(features.cut), len(self.splits[split]), split, limit
+                    "%s: %d of %d rows of %s are longer than the limit of %s tokens and were cut",
+                    self.name,
+                    len(features.cut),
+                    len(self.splits[split]),
+                    split,
+                    limit,
                 )
             encoded = datasets.Dataset.from_dict(features.columns)
             self.known[key] = (model.tokenizer, encoded)  # the tokenizer is kept, so that its id stays its own
@@ -103,10 +108,13 @@ class Encoder:
         task = str(model.extra.get("encode_as", model.task))
         if task not in self.ways:
             raise ConfigError(
-                f"data {self.name} needs a model for {' or '.join(self.ways)}, but {model.name} is one for {task}; choose another model or data"
+                f"data {self.name} needs a model for {' or '.join(self.ways)}, but {model.name} is one for {task}; "
+                "choose another model or data"
             )
         if model.tokenizer is None:
-            raise ConfigError(f"data {self.name}: {model.name} has no tokenizer, so text cannot be turned into features")
+            raise ConfigError(
+                f"data {self.name}: {model.name} has no tokenizer, so text cannot be turned into features"
+            )
         return task
 
     def limit(self, model: LoadedModel) -> int | None:
@@ -139,7 +147,9 @@ def token_ids(model: LoadedModel, texts: Sequence[str], *, special: bool = True)
     if not texts:
         return []
     tokenizer: Any = model.tokenizer
-    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=special, truncation=False, verbose=False)["input_ids"]
+    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=special, truncation=False, verbose=False)[
+        "input_ids"
+    ]
     return ids
 
 
@@ -147,7 +157,11 @@ def token_ids(model: LoadedModel, texts: Sequence[str], *, special: bool = True)
 
 
 def classification_features(
-    model: LoadedModel, texts: Sequence[str], pairs: Sequence[str] | None, labels: Sequence[Any] | None, limit: int | None
+    model: LoadedModel,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    labels: Sequence[Any] | None,
+    limit: int | None,
 ) -> Features:
     """Input ids of texts (or pairs) with their label; of a pair the longer text is cut first."""
     tokenizer: Any = model.tokenizer
@@ -218,7 +232,11 @@ def shorten(ids: list[int], length: int, keep_end: int | None) -> list[int]:
 
 
 def seq2seq_features(
-    model: LoadedModel, sources: Sequence[str], targets: Sequence[str] | None, limit: int | None, target_limit: int | None
+    model: LoadedModel,
+    sources: Sequence[str],
+    targets: Sequence[str] | None,
+    limit: int | None,
+    target_limit: int | None,
 ) -> Features:
     """Input ids of the sources; labels are those of the targets."""
     features = classification_features(model, sources, None, None, limit)
@@ -240,7 +258,7 @@ def seq2seq_features(
 
 
 def collate(model: LoadedModel) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """`Data.collate`: pads on the right to the longest row of the batch; labels with -100, tokens with the pad token (or the end token).
+    """`Data.collate`: pads on the right to the longest row: labels with -100, tokens with the pad or end token.
 
     Raises:
         ConfigError: the model has no tokenizer.

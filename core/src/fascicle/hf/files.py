@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from ..sources import Resolved, resolve
+from ..sources import resolve
 from .readers import FORMATS, Table, from_dataset, read_table
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ def read_tables(options: _Files, kind: str) -> Tables:
     elif resolved.path.is_file():
         named = [name for name, value in wanted.items() if value is not None]
         if named:
-            raise DataError(f"data.splits.{named[0]}={wanted[named[0]]}: {resolved.path} is one file, so it has no splits to name; name its folder")
+            raise DataError(
+                f"data.splits.{named[0]}={wanted[named[0]]}: {resolved.path} is one file, which has no splits; "
+                "name its folder"
+            )
         tables = {options.single_file: read_table(resolved.path, options.format)}
     else:
         tables = _folder_tables(resolved.path, wanted, options.format)
@@ -109,9 +112,13 @@ def _named(folder: Path, name: str, split: str, format: str) -> list[Path]:
 def _files(folder: Path, name: str, format: str) -> list[Path]:
     """The file `name.*`, or the shards `name-*-of-*`, in the folder or its folder `data`."""
     for home in (folder, folder / "data"):
-        found = sorted(f for f in home.glob(f"{name}.*") if f.is_file() and (format != "auto" or f.suffix[1:].lower() in FORMATS))
+        found = sorted(
+            f for f in home.glob(f"{name}.*") if f.is_file() and (format != "auto" or f.suffix[1:].lower() in FORMATS)
+        )
         if len(found) > 1:
-            raise DataError(f"{home} holds several files named {name}: {', '.join(f.name for f in found)}; name one in data.splits")
+            raise DataError(
+                f"{home} holds several files named {name}: {', '.join(f.name for f in found)}; name one in data.splits"
+            )
         if found or (found := sorted(home.glob(f"{name}-*-of-*.*"))):
             return found
     return []
@@ -123,7 +130,10 @@ def _join(tables: list[Table], folder: Path) -> Table:
     names = list(tables[0].columns)
     for table in tables[1:]:
         if list(table.columns) != names:
-            raise DataError(f"{table.origin}: its columns ({', '.join(table.columns)}) differ from those of {tables[0].origin} ({', '.join(names)})")
+            raise DataError(
+                f"{table.origin}: its columns ({', '.join(table.columns)}) differ from those of "
+                f"{tables[0].origin} ({', '.join(names)})"
+            )
     files = [table.origin for table in tables for _ in range(len(table))]
     lines = None if any(t.lines is None for t in tables) else [line for t in tables for line in t.lines or []]
     return Table(str(folder), {name: [v for t in tables for v in t.columns[name]] for name in names}, lines, files)
@@ -165,14 +175,18 @@ def usual_splits(names: Sequence[str], wanted: Mapping[str, str | None], origin:
         if found is not None:
             chosen[split] = found
     if not chosen:
-        raise DataError(f"{origin}: none of its splits ({', '.join(names)}) has a usual name; name them, e.g. data.splits.train={names[0]}")
+        raise DataError(
+            f"{origin}: none of its splits ({', '.join(names)}) has a usual name; name them, e.g. data.splits.train={names[0]}"
+        )
     return chosen
 
 
 # ---- parts and samples ---------------------------------------------------------------------------------------------------
 
 
-def set_aside(tables: dict[str, Table], options: _Files, classes: Callable[[Table], Sequence[Hashable]] | None) -> dict[str, Table]:
+def set_aside(
+    tables: dict[str, Table], options: _Files, classes: Callable[[Table], Sequence[Hashable]] | None
+) -> dict[str, Table]:
     """Set parts of the training rows aside as the splits that are missing, in proportion to the classes.
 
     Raises:
@@ -187,7 +201,9 @@ def set_aside(tables: dict[str, Table], options: _Files, classes: Callable[[Tabl
         train = tables["train"]
         size = round(part * len(train))
         if not 0 < size < len(train):
-            raise DataError(f"data.{split}_part={part}: of {len(train)} training rows that is {size}; at least one must be on either side")
+            raise DataError(
+                f"data.{split}_part={part}: of {len(train)} training rows that is {size}; at least one must be on either side"
+            )
         chosen = draw(len(train), size, options.sample_seed, classes(train) if classes else None)
         aside = set(chosen)
         tables[split] = train.take(chosen)

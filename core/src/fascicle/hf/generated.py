@@ -19,12 +19,23 @@ __all__ = ["CLASSES", "generate", "lexicon"]
 
 CLASSES = ["negative", "positive"]
 
-GOOD = """good great fine lovely pleasant charming bright clever warm honest fresh elegant careful brilliant delightful
-superb witty moving graceful generous sharp gentle lively splendid solid""".split()
-BAD = """bad poor awful dull weak boring clumsy cold careless stale ugly dreary tedious shallow sloppy painful
-noisy bitter rude messy dreadful bland gloomy lazy""".split()
-THINGS = """film book meal hotel song play game story actor plot dinner room garden lecture concert painting service
-coffee ending museum tour train phone chair""".split()
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+GOOD = _words(
+    "good great fine lovely pleasant charming bright clever warm honest fresh elegant careful brilliant delightful "
+    "superb witty moving graceful generous sharp gentle lively splendid solid"
+)
+BAD = _words(
+    "bad poor awful dull weak boring clumsy cold careless stale ugly dreary tedious shallow sloppy painful "
+    "noisy bitter rude messy dreadful bland gloomy lazy lifeless"
+)
+THINGS = _words(
+    "film book meal hotel song play game story actor plot dinner room garden lecture concert painting service "
+    "coffee ending museum tour train phone chair"
+)
 PLACES: dict[str, tuple[str, str, str]] = {
     "kitchen": ("cook baker waiter guest", "cuts bakes tastes serves", "bread soup fish cake"),
     "garden": ("gardener child neighbour painter", "waters plants picks paints", "roses beans apples trees"),
@@ -34,19 +45,23 @@ PLACES: dict[str, tuple[str, str, str]] = {
     "market": ("farmer trader buyer thief", "weighs buys steals carries", "eggs cheese cloth spices"),
 }
 """Place to who is there, what they do, and with what."""
-TIMES = "today daily early late alone again slowly quickly".split()
-PEOPLE = """Anna Boris Clara David Elena Felix Greta Henry Irene Jonas Karla Louis Maria Nils Olga Peter Rosa Simon
-Tanya Victor""".split()
-GOODS = """lamp bicycle violin carpet camera kettle mirror jacket guitar table radio clock kite basket hammer ladder
-pillow bottle notebook umbrella""".split()
-COLOURS = "red blue green black white yellow brown grey".split()
-CITIES = "Lisbon Oslo Vienna Prague Dublin Athens Warsaw Berlin Madrid Zagreb Riga Turin".split()
-DEEDS = "bought sold lost found painted repaired".split()
-BOXES = "box bag jar drawer bucket chest sack case tin crate".split()
-NEGATIONS = "not never hardly".split()
-DEGREES = "really quite very rather".split()
-OTHERS = """the a i is was seemed found thought called but although in where what answer copy reverse question about
-. , : ?""".split()
+TIMES = _words("today daily early late alone again slowly quickly")
+PEOPLE = _words(
+    "Anna Boris Clara David Elena Felix Greta Henry Irene Jonas Karla Louis Maria Nils Olga Peter Rosa Simon Tanya Victor"
+)
+GOODS = _words(
+    "lamp bicycle violin carpet camera kettle mirror jacket guitar table radio clock kite basket hammer ladder "
+    "pillow bottle notebook umbrella"
+)
+COLOURS = _words("red blue green black white yellow brown grey")
+CITIES = _words("Lisbon Oslo Vienna Prague Dublin Athens Warsaw Berlin Madrid Zagreb Riga Turin")
+DEEDS = _words("bought sold lost found painted repaired")
+BOXES = _words("box bag jar drawer bucket chest sack case tin crate")
+NEGATIONS = _words("not never hardly")
+DEGREES = _words("really quite very rather")
+OTHERS = _words(
+    "the a i is was seemed found thought called but although in where what answer copy reverse question about . , : ?"
+)
 
 Options = GeneratedClassification | GeneratedText | GeneratedPrompts | GeneratedSummarization
 Row = dict[str, Any]
@@ -59,7 +74,22 @@ def lexicon() -> list[str]:
     >>> "good" in lexicon(), len(lexicon()) == len(set(lexicon()))
     (True, True)
     """
-    groups = [GOOD, BAD, THINGS, TIMES, PEOPLE, GOODS, COLOURS, CITIES, DEEDS, BOXES, NEGATIONS, DEGREES, OTHERS, [*PLACES]]
+    groups = [
+        GOOD,
+        BAD,
+        THINGS,
+        TIMES,
+        PEOPLE,
+        GOODS,
+        COLOURS,
+        CITIES,
+        DEEDS,
+        BOXES,
+        NEGATIONS,
+        DEGREES,
+        OTHERS,
+        [*PLACES],
+    ]
     scenes = [words.split() for scene in PLACES.values() for words in scene]
     return sorted({word for group in [*groups, *scenes] for word in group})
 
@@ -87,7 +117,7 @@ def _different(options: Options, split: str, size: int, seen: set[str]) -> list[
     """`size` rows that differ from each other and from those seen."""
     name = type(options).__name__
     make = _MAKERS[type(options)]
-    rng = random.Random(f"{name}/{options.seed}/{split}")
+    rng = random.Random(f"{name}/{options.seed}/{split}")  # noqa: S311 - data, not secrets
     rows: dict[str, Row] = {}
     for number in range(50 * size + 1000):
         row = make(rng, options, number)
@@ -95,7 +125,9 @@ def _different(options: Options, split: str, size: int, seen: set[str]) -> list[
             rows.setdefault(_known_by(row), row)
         if len(rows) == size:
             return list(rows.values())
-    raise DataError(f"data.{split}_rows={size}: the templates of {name} gave only {len(rows)} different rows; ask for fewer")
+    raise DataError(
+        f"data.{split}_rows={size}: the templates of {name} gave only {len(rows)} different rows; ask for fewer"
+    )
 
 
 def _known_by(row: Row) -> str:
@@ -181,7 +213,9 @@ def _document(rng: random.Random, options: Options, number: int) -> Row:
     assert isinstance(options, GeneratedSummarization)
     people = rng.sample(PEOPLE, options.facts)
     things = rng.sample(GOODS, options.facts)
-    facts = [f"{who} {rng.choice(DEEDS)} a {rng.choice(COLOURS)} {what}" for who, what in zip(people, things, strict=True)]
+    facts = [
+        f"{who} {rng.choice(DEEDS)} a {rng.choice(COLOURS)} {what}" for who, what in zip(people, things, strict=True)
+    ]
     sentences = [f"{fact} in {rng.choice(CITIES)} ." for fact in facts]
     evidence = rng.randrange(options.facts)
     sentences.append(f"the question is about {people[evidence]} .")

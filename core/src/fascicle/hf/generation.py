@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -129,7 +130,7 @@ def decoding_speed(cfg: DecodingSpeed, model: LoadedModel, data: Data, decoder: 
 
 
 def prompts(features: Any, model: LoadedModel) -> list[dict[str, Any]]:
-    """The rows without their answers: of a decoder-only model's row the tokens before the first label, or all where all are labels."""
+    """The rows without their answers: of a decoder-only model's, the tokens before the first label, or all if all are labels."""
     rows = []
     for row in features:
         asked = {name: value for name, value in row.items() if name != "labels" and not name.startswith("decoder_")}
@@ -205,10 +206,10 @@ def score_texts(
     from rouge_score.rouge_scorer import RougeScorer
 
     kinds = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
-    scorer = RougeScorer(kinds, use_stemmer=stemmer, split_summaries=True)
+    scorer = RougeScorer(kinds, use_stemmer=stemmer)
     per_row: dict[str, list[float]] = {kind: [] for kind in kinds}
     for text, refs in zip(texts, right, strict=True):
-        found = scorer.score_multi(list(refs), text)
+        found = scorer.score_multi([_by_sentence(ref) for ref in refs], _by_sentence(text))
         for kind in kinds:
             per_row[kind].append(100 * found[kind].fmeasure)
     per_row["exact_match"] = [
@@ -220,6 +221,11 @@ def score_texts(
     values["bleu"] = sacrebleu.corpus_bleu(list(texts), streams).score
     values["chrf"] = sacrebleu.corpus_chrf(list(texts), streams).score
     return values, per_row
+
+
+def _by_sentence(text: str) -> str:
+    """A sentence per line, as ROUGE-Lsum wants them; by punctuation, since rouge_score's own splitter needs a download."""
+    return re.sub(r"(?<=[.!?])\s+", "\n", text.strip())
 
 
 def _samples(

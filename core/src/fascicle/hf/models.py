@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -25,7 +26,7 @@ from transformers import (
 
 from ..errors import ConfigError, SourceError
 from ..objects import LoadedModel
-from ..sources import Resolved, resolve, weight_files
+from ..sources import resolve, weight_files
 from .encoding import longest_input
 from .gguf import converted, find_gguf
 from .model_options import HfCausalLm, HfClassifier, HfSeq2Seq, Tiny
@@ -34,13 +35,27 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from ..context import RunContext
+    from ..sources import Resolved
 
 __all__ = ["load_causal_lm", "load_classifier", "load_model", "load_seq2seq", "load_tiny", "seeded"]
 
 logger = logging.getLogger(__name__)
 
-DECODERS_OF_ENCODERS = ("bert", "roberta", "electra", "camembert", "xlm-roberta", "megatron-bert", "roformer", "big_bird", "data2vec-text")
+DECODERS_OF_ENCODERS = (
+    "bert",
+    "roberta",
+    "electra",
+    "camembert",
+    "xlm-roberta",
+    "megatron-bert",
+    "roformer",
+    "big_bird",
+    "data2vec-text",
+)
 """transformers lists these among the causal LMs, for use as decoders; their checkpoints hold none."""
+
+
+TOKENIZER_FILES = ("tokenizer.json", "tekken.json", "vocab.*", "*.model", "*.tiktoken")
 
 
 @dataclass(kw_only=True)
@@ -100,10 +115,12 @@ def load_causal_lm(options: HfCausalLm, run: RunContext) -> LoadedModel:
     if found.config.is_encoder_decoder:
         raise ConfigError(f"model.kind=hf_causal_lm: {found.weights} holds an encoder-decoder ({kind}); use hf_seq2seq")
     if type(found.config) not in AutoModelForCausalLM._model_mapping or kind in DECODERS_OF_ENCODERS:
-        raise ConfigError(f"model.kind=hf_causal_lm: {found.weights} holds a {kind}, which continues no text; use hf_classifier")
+        raise ConfigError(
+            f"model.kind=hf_causal_lm: {found.weights} holds a {kind}, which continues no text; use hf_classifier"
+        )
     if found.in_memory is not None:
         model, tokenizer = found.in_memory
-        model = model.to(dtype=_dtype(run))
+        model = _placed(model, "cpu", run)
     else:
         model, tokenizer = _from_pretrained(AutoModelForCausalLM, found, options, run), _tokenizer(found)
     _pad_with_end(model, tokenizer)
@@ -174,7 +191,7 @@ def load_tiny(options: Tiny, run: RunContext) -> LoadedModel:
     model, tokenizer = build_tiny(options, seed=seed, num_labels=labels)
     if labels is not None:
         _name_classes(model.config, labels, run)
-    model = model.to(device=run.device, dtype=_dtype(run)).eval()  # type: ignore[arg-type]  # transformers wraps `to`
+    model = _placed(model, run.device, run)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -198,7 +215,9 @@ def _find(options: HfCausalLm | HfClassifier | HfSeq2Seq, option: str) -> _Found
     folder: Path | None = path
     if gguf is not None:
         if not isinstance(options, HfCausalLm):
-            raise ConfigError(f"model.kind={option}: {gguf.name} is a GGUF file, which holds a causal language model; use hf_causal_lm")
+            raise ConfigError(
+                f"model.kind={option}: {gguf.name} is a GGUF file, which holds a causal language model; use hf_causal_lm"
+            )
         made = converted(gguf)
         folder, in_memory = (made, None) if isinstance(made, Path) else (None, made)
     elif not (path / "config.json").is_file():
@@ -208,8 +227,10 @@ def _find(options: HfCausalLm | HfClassifier | HfSeq2Seq, option: str) -> _Found
             f"{path} holds no safetensors; pickled weights (.bin, .pt) are never read. It holds {_listing(path)}; "
             "convert them with transformers: model.save_pretrained(folder)"
         )
-    config = in_memory[0].config if in_memory is not None else _config(folder)
-    return _Found(option=option, resolved=resolved, weights=gguf or path, folder=folder, config=config, in_memory=in_memory)
+    config = in_memory[0].config if in_memory is not None else _config(folder or path)
+    return _Found(
+        option=option, resolved=resolved, weights=gguf or path, folder=folder, config=config, in_memory=in_memory
+    )
 
 
 def _listing(path: Path) -> str:
@@ -217,7 +238,7 @@ def _listing(path: Path) -> str:
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
-def _config(folder: Path | None) -> PretrainedConfig:
+def _config(folder: Path) -> PretrainedConfig:
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
@@ -228,7 +249,9 @@ def _config(folder: Path | None) -> PretrainedConfig:
 def _number_of_labels(told: int | None, run: RunContext) -> int:
     number = told if told is not None else run.num_labels
     if number is None:
-        raise ConfigError("model.num_labels: the data has no classes to count, got null; give the number, or choose data with labels")
+        raise ConfigError(
+            "model.num_labels: the data has no classes to count, got null; give the number, or choose data with labels"
+        )
     if run.label_names and number < len(run.label_names):
         raise ConfigError(
             f"model.num_labels={number}: the data has {len(run.label_names)} classes ({', '.join(run.label_names[:8])}); "
@@ -243,7 +266,11 @@ def _set_classes(config: Any, told: int | None, run: RunContext, where: Path) ->
     known = [str(config.id2label[i]) for i in sorted(config.id2label)] if config.id2label else []
     ours = [str(name) for name in run.label_names or []]
     fold = str.casefold
-    if len(known) == len(ours) and sorted(map(fold, known)) == sorted(map(fold, ours)) and list(map(fold, known)) != list(map(fold, ours)):
+    if (
+        len(known) == len(ours)
+        and sorted(map(fold, known)) == sorted(map(fold, ours))
+        and list(map(fold, known)) != list(map(fold, ours))
+    ):
         raise ConfigError(
             f"model: the classes of {where} are {known}, those of the data {ours}: the same in another order, so every answer "
             f"would be read wrongly; set data.label_names={known}"
@@ -288,8 +315,13 @@ def _dtype(run: RunContext) -> torch.dtype:
     return dtype
 
 
+def _placed(model: Any, device: str, run: RunContext) -> Any:
+    """On the device, in the run's dtype, in eval mode."""
+    return model.to(device=device, dtype=_dtype(run)).eval()
+
+
 def _from_pretrained(auto: Any, found: _Found, options: Any, run: RunContext, head: str | None = None) -> Any:
-    """Read the weights; only a head (of a classifier) or a pooler (of an encoder) may be missing, and is then drawn from the seed."""
+    """Read the weights; only a classifier's head or an encoder's pooler may be missing, and is then drawn from the seed."""
     extra = {} if options.attention is None else {"attn_implementation": options.attention}
     try:
         with seeded(run.seed), _quiet_loading():
@@ -304,7 +336,7 @@ def _from_pretrained(auto: Any, found: _Found, options: Any, run: RunContext, he
                 output_loading_info=True,
                 **extra,
             )
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"{found.folder}: transformers cannot load this as {found.option}: {error}") from error
     _check_loading(model, info, found, head)
     return model
@@ -314,7 +346,11 @@ def _check_loading(model: Any, info: Any, found: _Found, head: str | None) -> No
     mismatched = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     missing = sorted({*info["missing_keys"], *mismatched})
     base = model.base_model_prefix + "."
-    new = [key for key in missing if head == "head" and not key.startswith(base) or head is not None and "pooler" in key]
+    new = [
+        key
+        for key in missing
+        if (head == "head" and not key.startswith(base)) or (head is not None and "pooler" in key)
+    ]
     lost = [key for key in missing if key not in new]
     if lost:
         raise SourceError(
@@ -329,8 +365,9 @@ def _check_loading(model: Any, info: Any, found: _Found, head: str | None) -> No
 @contextlib.contextmanager
 def _quiet_loading() -> Iterator[None]:
     """transformers' bars and warnings about new heads say less than `_check_loading` does."""
-    from transformers.utils import logging as theirs
+    from transformers.utils import logging as logging_of_transformers
 
+    theirs: Any = logging_of_transformers
     level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
     theirs.set_verbosity_error()
     theirs.disable_progress_bar()
@@ -343,6 +380,11 @@ def _quiet_loading() -> Iterator[None]:
 
 
 def _tokenizer(found: _Found) -> PreTrainedTokenizerBase:
+    folder = found.folder or found.weights
+    if not any(file for name in TOKENIZER_FILES for file in folder.glob(name)):  # transformers would make an empty one
+        raise SourceError(
+            f"{folder} holds no tokenizer (looked for {', '.join(TOKENIZER_FILES)}); save it beside the model"
+        )
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             found.folder, local_files_only=True, trust_remote_code=False
@@ -356,7 +398,9 @@ def _pad_with_end(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     """A model without a pad token pads with its end token, which the attention mask and the labels -100 hide."""
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
-            raise ConfigError("model: the tokenizer has neither a pad nor an end token; add one to the checkpoint's tokenizer")
+            raise ConfigError(
+                "model: the tokenizer has neither a pad nor an end token; add one to the checkpoint's tokenizer"
+            )
         tokenizer.pad_token = tokenizer.eos_token
     for config in (model.config, getattr(model, "generation_config", None)):
         if config is not None and getattr(config, "pad_token_id", None) is None:
@@ -369,13 +413,15 @@ def _ready(
     length = longest_input(model.config, tokenizer)
     if options.max_length is not None:
         if length is not None and options.max_length > length:
-            raise ConfigError(f"model.max_length={options.max_length}: {found.weights.name} takes at most {length} tokens")
+            raise ConfigError(
+                f"model.max_length={options.max_length}: {found.weights.name} takes at most {length} tokens"
+            )
         length = options.max_length
     if length is not None:
         tokenizer.model_max_length = length
     resolved = found.resolved
     return LoadedModel(
-        model=model.to(run.device).eval(),
+        model=_placed(model, run.device, run),
         tokenizer=tokenizer,
         task=task,
         name=options.name or (resolved.repo_id or found.weights.stem).rpartition("/")[2],

@@ -1,7 +1,7 @@
 """Rows from local files, with their place: whatever is wrong with a row is said with its file and line.
 
-A jsonl has one object per line; a json one list of objects; a csv may quote; a tsv never does (a quote is a quote, as in GLUE's files);
-both name their columns in the first line; a txt has one text per line. Parquet is read by `datasets`.
+A jsonl has one object per line; a json one list of objects; a csv may quote; a tsv never does (a quote is a quote, as in GLUE's
+files); both name their columns in the first line; a txt has one text per line. Parquet is read by `datasets`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ class Table:
         values = []
         for row, value in enumerate(self.columns[head]):
             if not isinstance(value, list) or len(value) <= int(index):
-                raise DataError(f"{self.where(row)}: {key}={name} wants entry {index} of a list in {head!r}, got {_short(value)}")
+                raise DataError(
+                    f"{self.where(row)}: {key}={name} wants entry {index} of a list in {head!r}, got {_short(value)}"
+                )
             values.append(value[int(index)])
         return values
 
@@ -123,7 +125,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(file, 1):
                 yield number, line.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text near line {_bad_line(path)} ({error.reason}); convert the file") from error
+        raise DataError(
+            f"{path}: not UTF-8 text near line {_bad_line(path)} ({error.reason}); convert the file"
+        ) from error
 
 
 def _bad_line(path: Path) -> int:
@@ -169,7 +173,9 @@ def _read_json(path: Path) -> Table:
         lists = [value for value in content.values() if isinstance(value, list)]
         content = lists[0] if len(lists) == 1 else content
     if not isinstance(content, list):
-        raise DataError(f"{path}: expected a list of objects, or an object with exactly one list, got {_short(content)}")
+        raise DataError(
+            f"{path}: expected a list of objects, or an object with exactly one list, got {_short(content)}"
+        )
     for index, row in enumerate(content):
         if not isinstance(row, dict):
             raise DataError(f"{path}, row {index}: expected an object with named fields, got {_short(row)}")

@@ -13,33 +13,38 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .generated import lexicon
-from .model_options import Tiny
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from .model_options import Tiny
 
 __all__ = ["build_tiny", "state_fingerprint", "task_of", "tiny_tokenizer"]
 
 PAD, BOS, EOS, UNK, MASK = "<pad>", "<s>", "</s>", "<unk>", "<mask>"
 SPECIAL = [PAD, BOS, EOS, UNK, MASK]
 SPREAD = 0.05
-"""Standard deviation of the first weights. The usual 0.02 suits widths of many hundreds; these models learn several times faster so."""
+"""Standard deviation of the first weights. The usual 0.02 suits widths of many hundreds; narrow models learn faster so."""
 TASKS = {"bert": "classification", "llama": "causal_lm", "bart": "seq2seq"}
 
 
 def task_of(options: Tiny) -> str:
     """What the architecture is for.
 
+    >>> from fascicle.hf.model_options import Tiny
     >>> task_of(Tiny(architecture="llama"))
     'causal_lm'
     """
     return "encoder" if options.architecture == "bert" and options.head == "none" else TASKS[options.architecture]
 
 
-def build_tiny(options: Tiny, *, seed: int, num_labels: int | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def build_tiny(
+    options: Tiny, *, seed: int, num_labels: int | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A random model and its tokenizer.
 
+    >>> from fascicle.hf.model_options import Tiny
     >>> model, tokenizer = build_tiny(Tiny(architecture="llama", hidden_size=16, layers=1, heads=2), seed=1)
     >>> model.num_parameters() < 100_000, tokenizer.decode(tokenizer("Hi, you!").input_ids, skip_special_tokens=True)
     (True, 'Hi, you!')
@@ -48,8 +53,9 @@ def build_tiny(options: Tiny, *, seed: int, num_labels: int | None = None) -> tu
 
     tokenizer = tiny_tokenizer(options)
     with seeded(seed):
-        model = _MAKERS[options.architecture](options, len(tokenizer), num_labels)  # type: ignore[arg-type]
-    return model.eval(), tokenizer
+        model = _MAKERS[options.architecture](options, len(tokenizer), num_labels)
+    model.train(False)
+    return model, tokenizer
 
 
 def state_fingerprint(model: torch.nn.Module) -> str:
@@ -147,6 +153,7 @@ def _ids() -> dict[str, Any]:
 def tiny_tokenizer(options: Tiny) -> PreTrainedTokenizerBase:
     """The tokenizer of a tiny model; every call gives a new one, with the same ids.
 
+    >>> from fascicle.hf.model_options import Tiny
     >>> tokenizer = tiny_tokenizer(Tiny())
     >>> tokenizer.convert_ids_to_tokens(tokenizer("it was not good")["input_ids"])
     ['<s>', 'it', 'Ġwas', 'Ġnot', 'Ġgood', '</s>']
@@ -164,7 +171,8 @@ def tiny_tokenizer(options: Tiny) -> PreTrainedTokenizerBase:
     tokenizer.post_processor = TemplateProcessing(
         single=single, pair=pair, special_tokens=[(token, SPECIAL.index(token)) for token in (BOS, EOS)]
     )
-    return PreTrainedTokenizerFast(
+    make: Any = PreTrainedTokenizerFast
+    made: PreTrainedTokenizerBase = make(
         tokenizer_object=tokenizer,
         pad_token=PAD,
         bos_token=BOS,
@@ -177,6 +185,7 @@ def tiny_tokenizer(options: Tiny) -> PreTrainedTokenizerBase:
         padding_side="right",
         clean_up_tokenization_spaces=False,
     )
+    return made
 
 
 @cache
@@ -198,5 +207,6 @@ def _vocabulary(kind: str) -> str:
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    tokenizer.train_from_iterator((text for word in words for text in (f" {word}", word, f" {word.capitalize()}", word.capitalize())), trainer)
+    forms = [form for word in words for form in (word, word.capitalize())]
+    tokenizer.train_from_iterator([text for form in forms for text in (form, f" {form}")], trainer)
     return tokenizer.to_str()

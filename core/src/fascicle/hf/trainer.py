@@ -22,7 +22,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 
 from ..errors import ConfigError
 from ..objects import Step
-from .checkpoints import load_weights, mark_complete, prune, read_marker, save_weights
+from .checkpoints import load_weights, mark_complete, prune, read_marker, save_weights, whole
 from .objective import count_targets, shifts_labels
 
 if TYPE_CHECKING:
@@ -80,6 +80,9 @@ class _Flow(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.advance(1)
+        state.epoch = (
+            state.global_step / self.batches.steps
+        )  # by steps, not by micro-batches, whose number is no one's concern
         # a resumed run starts a new row here; so the undisturbed one must, or their rows would average other steps
         control.should_log |= control.should_save
 
@@ -327,9 +330,10 @@ class ObjectiveTrainer(Trainer):
         return {**total, "optimizer_bytes": _bytes(self.optimizer)}
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        full = None if state_dict is None else whole(state_dict)
         if self.args.should_save:
             net: Any = self.model
-            save_weights(net, Path(output_dir or str(self.args.output_dir)), full=state_dict)
+            save_weights(net, Path(output_dir or str(self.args.output_dir)), full=full)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self.is_fsdp_enabled:

@@ -7,6 +7,7 @@ with the weights and the history of a run that was left alone, bit for bit, on t
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import gc
 import json
@@ -23,7 +24,7 @@ from ..errors import ConfigError, DataError, OutputFolderError
 from ..objects import TrainResult
 from .adapters import AdaLoraAllocation, add_adalora, add_lora, add_vera
 from .batches import StepBatches
-from .checkpoints import latest, load_weights, prune, read_marker
+from .checkpoints import latest, load_weights, prune, read_marker, whole
 from .trainer import Arguments, ObjectiveTrainer, Stateful
 from .training_options import HfAdaLora, HfLora, HfTrainer, HfVera, NoTraining
 
@@ -117,6 +118,7 @@ def fit(
         _finished(model.model, checkpoint, watching)
     else:
         evaluated = _encoded(data, "validation", model, "training.eval_every") if options.eval_every else None
+        skeleton = _skeleton(model.model) if options.fsdp is not None else None
         with _as_it_was(model.model), run.progress("Training", total=steps) as bar:
             trainer = ObjectiveTrainer(
                 objective=objective,
@@ -132,9 +134,10 @@ def fit(
                 eval_dataset=evaluated,
             )
             _train(trainer, checkpoint, prepare, bar)
-            model.model = _plain(trainer, model.model)
+            model.model = _plain(trainer) if skeleton is None else _gathered(trainer, skeleton)
             del trainer
-            gc.collect()  # DDP's hooks on the parameters go with it
+            if args.world_size > 1 or args.device.type != "cpu":
+                gc.collect()  # DDP's hooks on the parameters and the optimizer's memory go with the trainer
         checkpoint = latest(stage)
     if checkpoint is None:
         raise OutputFolderError(f"{stage}: the last checkpoint is gone; is something else deleting files there?")
@@ -268,7 +271,7 @@ def _arguments(options: TrainerOptions, run: RunContext, stage: Path) -> Argumen
         name = "activation_checkpointing" if newer else "gradient_checkpointing"
         more |= {name: True, f"{name}_kwargs": {"use_reentrant": options.use_reentrant}}
     if options.fsdp is not None:
-        more |= {"fsdp": "full_shard", "fsdp_config": dict(options.fsdp)}
+        more |= {"fsdp": True, "fsdp_config": {**options.fsdp, "version": 2, "state_dict_type": "FULL_STATE_DICT"}}
     args = Arguments(
         output_dir=str(stage),
         seed=run.seed,
@@ -307,9 +310,10 @@ def _check(options: TrainerOptions, model: LoadedModel, args: Arguments) -> None
             "training.precision: got 'fp16' with weights in float16, expected float32 weights, whose gradients can be scaled; "
             "set run.dtype=float32"
         )
-    if options.fsdp is not None and args.world_size == 1:
+    if options.fsdp is not None and (args.world_size == 1 or args.device.type == "cpu"):
         raise ConfigError(
-            "training.fsdp: got one process, expected several to shard over; start with torchrun, or leave it null"
+            f"training.fsdp: got {args.world_size} process(es) on {args.device.type}, expected several on GPUs; start with torchrun, "
+            "or leave it null"
         )
 
 
@@ -410,9 +414,12 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
     """Undo what the Trainer does to a model besides training it: no cache, wrapped forward, recomputed activations."""
     config: Any = getattr(model, "config", None)
     use_cache = getattr(config, "use_cache", None)
+    own_forward = "forward" in vars(model)
     try:
         yield
     finally:
+        if not own_forward:
+            vars(model).pop("forward", None)  # what accelerate leaves behind of mixed precision
         if use_cache is not None:
             config.use_cache = use_cache
         for name in ("activation_checkpointing_disable", "gradient_checkpointing_disable"):
@@ -423,12 +430,28 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
         model.eval()
 
 
-def _plain(trainer: ObjectiveTrainer, model: nn.Module) -> nn.Module:
+def _plain(trainer: ObjectiveTrainer) -> nn.Module:
     """The trained model without accelerate's wrappers."""
     plain: nn.Module = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     trainer.model_wrapped = plain
-    trainer.accelerator.free_memory()
     return plain
+
+
+def _skeleton(model: nn.Module) -> nn.Module:
+    """A copy of the model without weights: FSDP turns those of the model itself into shards, for good."""
+    memo: dict[int, Any] = {id(p): torch.nn.Parameter(p.to("meta"), requires_grad=p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, memo)
+
+
+def _gathered(trainer: ObjectiveTrainer, skeleton: nn.Module) -> nn.Module:
+    """The whole trained model on the main process; the others, which only wait from here on, keep one without weights."""
+    full = whole(trainer.accelerator.get_state_dict(trainer.model))
+    if trainer.args.process_index == 0:
+        skeleton.load_state_dict(full, assign=True)
+        if callable(tie := getattr(skeleton, "tie_weights", None)):
+            tie()
+        skeleton.to(trainer.args.device)
+    return skeleton.eval()
 
 
 def _report(checkpoint: Path, steps: int, parameters: dict[str, float]) -> FitResult:

@@ -184,7 +184,7 @@ class PluginConformance:
     def test_readme_has_paper_bibtex_and_numbers(self) -> None:
         if self.plugin == CORE_PROVIDER:
             pytest.skip("the core implements no paper")
-        text = _readme(self._dist())
+        text = (self.project / "README.md").read_text(encoding="utf-8") if self.project else _readme(self._dist())
         info = manager().usable(self.plugin).info
         assert info is not None
         assert re.search(r"@\w+\{", text), "README: no BibTeX entry"
@@ -277,7 +277,7 @@ class PluginConformance:
         if hasattr(trained, "peft_config"):
             from peft import PeftModel
 
-            return PeftModel.from_pretrained(fresh, folder)  # type: ignore[arg-type]
+            return PeftModel.from_pretrained(fresh, folder)
         return type(trained).from_pretrained(folder)  # type: ignore[attr-defined,no-any-return]
 
     @pytest.mark.gpu
