@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -59,7 +60,10 @@ def test_a_folder_of_another_run_is_refused_and_the_difference_told(tmp_path: Pa
 def test_a_folder_that_holds_this_run_wants_a_decision(tmp_path: Path) -> None:
     with open_run(configuration(tmp_path, dir=str(tmp_path / "mine"))):
         pass
-    with pytest.raises(OutputFolderError, match=r"run\.resume=true"), open_run(configuration(tmp_path, dir=str(tmp_path / "mine"))):
+    with (
+        pytest.raises(OutputFolderError, match=r"run\.resume=true"),
+        open_run(configuration(tmp_path, dir=str(tmp_path / "mine"))),
+    ):
         pass
 
 
@@ -99,10 +103,8 @@ def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path) -> None:
 
 
 def test_a_device_that_is_not_there_is_a_config_error(tmp_path: Path) -> None:
-    with (
-        pytest.raises(ConfigError, match=r"run\.device.*no device 'nonsense'"),
-        open_run(configuration(tmp_path).__class__(**{**vars(configuration(tmp_path)), "run": RunOptions(root=str(tmp_path), device="nonsense")})),
-    ):
+    checked = replace(configuration(tmp_path), run=RunOptions(root=str(tmp_path), device="nonsense"))
+    with pytest.raises(ConfigError, match=r"run\.device.*no device 'nonsense'"), open_run(checked):
         pass
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import pytest
@@ -31,8 +32,9 @@ from fascicle.hf.data_options import (
 from fascicle.hf.generated import generate
 from fascicle.hf.model_options import Tiny
 from fascicle.hf.models import load_model
-from fascicle.objects import Data, LoadedModel
-from fascicle.testing.real_data import real_data  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from fascicle.objects import Data, LoadedModel
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "layers": 1, "heads": 2}
 
@@ -287,8 +289,8 @@ def test_pairs_are_encoded_together_and_padded(tmp_path: Path, run: RunContext) 
     assert model.tokenizer.decode(features[1]["input_ids"]) == "<s>good film</s>the film was bad</s>"
     batch = data.collate(model)([features[0], features[1]])
     assert batch["input_ids"].shape == batch["attention_mask"].shape == batch["token_type_ids"].shape
-    assert batch["attention_mask"][0].tolist() == [1] * 5 + [0] * 5
-    assert batch["input_ids"][0, 5:].tolist() == [model.tokenizer.pad_token_id] * 5
+    assert batch["attention_mask"][0].tolist() == [1] * 5 + [0] * 4
+    assert batch["input_ids"][0, 5:].tolist() == [model.tokenizer.pad_token_id] * 4
     assert batch["labels"].tolist() == [0, 1]
     assert "labels" not in data.encode("train", tiny(run, head="none")).column_names
 
@@ -340,8 +342,8 @@ def test_blocks_lose_no_token(tmp_path: Path, run: RunContext) -> None:
     whole = load_data(HfText(sources=[source]), run).encode("train", model)["input_ids"]
     blocks = load_data(HfText(sources=[source], block_length=16), run).encode("train", model)["input_ids"]
     assert [len(b) for b in blocks][:-1] == [16] * (len(blocks) - 1)
-    assert sum(blocks, []) == sum(whole, [])
-    with pytest.raises(ConfigError, match="data.block_length=999: tiny-llama takes at most 256 tokens"):
+    assert [*chain(*blocks)] == [*chain(*whole)]
+    with pytest.raises(ConfigError, match=r"data\.block_length=999: tiny-llama takes at most 256 tokens"):
         load_data(HfText(sources=[source], block_length=999), run).encode("train", model)
 
 
@@ -605,14 +607,14 @@ def test_glues_errors_name_file_and_line(tmp_path: Path, run: RunContext) -> Non
 @pytest.mark.realdata
 @pytest.mark.parametrize(
     ("task", "sizes", "positive"),
-    [("sst2", (67349, 872), 444), ("mrpc", (3668, 408), 279), ("cola", (8551, 1043), 721), ("rte", (2490, 277), 131)],
+    [("sst2", (67349, 872), 444), ("mrpc", (3667, 408), 279), ("cola", (8551, 1043), 721), ("rte", (2490, 277), 131)],
 )
-def test_glue_has_its_published_sizes(
+def test_glue_has_the_sizes_of_its_files(
     real_data: Callable[[str], Path],
     run: RunContext,
     task: Any,
     sizes: tuple[int, int],
-    positive: int,  # noqa: F811
+    positive: int,
 ) -> None:
     data = load_data(Glue(task=task, sources=[str(real_data("glue"))]), run)
     assert (len(data.splits["train"]), len(data.splits["validation"])) == sizes
@@ -620,7 +622,7 @@ def test_glue_has_its_published_sizes(
 
 
 @pytest.mark.realdata
-def test_real_prompts_and_summaries_are_read(real_data: Callable[[str], Path], run: RunContext) -> None:  # noqa: F811
+def test_real_prompts_and_summaries_are_read(real_data: Callable[[str], Path], run: RunContext) -> None:
     speed = load_data(HfPrompts(sources=[str(real_data("spec_bench/question.jsonl"))], prompt_column="turns.0"), run)
     assert len(speed.splits["test"]) == 320
     template = "Question: {question}\nAnswer:"
@@ -665,12 +667,12 @@ def test_generated_data_is_the_same_everywhere(run: RunContext) -> None:
     assert [load_data(kind(**small), run).fingerprint[:12] for kind in GENERATED] == FINGERPRINTS
 
 
-FINGERPRINTS = ["", "", "", ""]
+FINGERPRINTS = ["2cc7fa1baa87", "20bdaa963f12", "61fa824924f0", "6db8661e80a0"]
 
 
 def test_too_many_generated_rows_are_refused(run: RunContext) -> None:
-    with pytest.raises(DataError, match=r"data\.train_rows=20000: .* gave only \d+ different rows; ask for fewer"):
-        load_data(GeneratedText(sentences=1, train_rows=20000), run)
+    with pytest.raises(DataError, match=r"data\.train_rows=4000: .* gave only \d+ different rows; ask for fewer"):
+        load_data(GeneratedText(sentences=1, train_rows=4000), run)
 
 
 def judged(text: str) -> str:
@@ -761,7 +763,7 @@ def test_answers_and_cued_facts_are_right() -> None:
             box = prompt.split("what is ")[1].split(" ?")[0]
             assert f"{answer} is {box} ." in prompt
         else:
-            items = prompt.split(" : ")[1].removesuffix(" . answer").split(" , ")
+            items = prompt.split(" : ")[1].removesuffix(" . answer :").split(" , ")
             assert answer.split(" , ") == (items if row["category"] == "copy" else items[::-1])
     for row in generate(GeneratedSummarization(train_rows=50))["train"]:
         assert row["document"] == " ".join(row["sentences"])

@@ -14,7 +14,9 @@ from fascicle.plugins import Manager, PluginRecord, _inspect, suggest
 
 
 def record(name: str, plugin: object, **rest: Any) -> PluginRecord:
-    made = PluginRecord(name=name, dist=f"fascicle-{name}", version="1.2", value=f"{name}_module", plugin=plugin, **rest)
+    made = PluginRecord(
+        name=name, dist=f"fascicle-{name}", version="1.2", value=f"{name}_module", plugin=plugin, **rest
+    )
     _inspect(made)
     return made
 
@@ -86,7 +88,9 @@ def test_notices_reach_active_plugins_only() -> None:
 def test_a_provider_without_the_verb_or_with_no_answer_is_named() -> None:
     silent = plugin("silent", fascicle_load_model=answering(None))  # type: ignore[arg-type]
     manager = Manager([record("empty", plugin("empty")), record("silent", silent)])
-    with pytest.raises(PluginError, match="'empty' provides options of 'model' but does not implement fascicle_load_model"):
+    with pytest.raises(
+        PluginError, match="'empty' provides options of 'model' but does not implement fascicle_load_model"
+    ):
         manager.verbs({"model": "empty"}).load_model(None, None)  # type: ignore[arg-type]
     with pytest.raises(PluginError, match="'silent' answered None"):
         manager.verbs({"model": "silent"}).load_model(None, None)  # type: ignore[arg-type]
@@ -145,7 +149,9 @@ def entries(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_a_broken_plugin_leaves_the_others_alone_and_raises_its_own_error_when_chosen() -> None:
     manager = Manager.discover()
     assert {r.name: r.status for r in manager.plugins} == {"hf": "ok", "good": "ok", "bad": "broken"}
-    with pytest.raises(PluginError, match=r"'bad' \(fascicle-bad 9\.9\) is installed but broken.*no such library") as raised:
+    with pytest.raises(
+        PluginError, match=r"'bad' \(fascicle-bad 9\.9\) is installed but broken.*no such library"
+    ) as raised:
         manager.usable("bad")
     assert isinstance(raised.value.__cause__, RuntimeError)
 
@@ -188,7 +194,9 @@ def test_an_option_offered_twice_names_both_plugins(monkeypatch: pytest.MonkeyPa
     claims = {("training", "x"): [("one", "one.conf"), ("two", "two.conf")]}
     monkeypatch.setattr(manager, "option_owners", lambda: claims)
     manager.refuse_clashes({"training": "y"})
-    with pytest.raises(PluginError, match=r"training=x is offered by two plugins: one \(one\.conf\) and two \(two\.conf\)"):
+    with pytest.raises(
+        PluginError, match=r"training=x is offered by two plugins: one \(one\.conf\) and two \(two\.conf\)"
+    ):
         manager.refuse_clashes({"training": "x"})
 
 

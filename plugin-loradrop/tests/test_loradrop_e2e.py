@@ -11,7 +11,10 @@ from fascicle_loradrop.e2e import load, prompt_of
 from fascicle_loradrop.options import E2eData
 from fascicle_loradrop.slots import parse_mr, slot_errors
 
-MR = "name[The Mill], eatType[pub], priceRange[cheap], customer rating[5 out of 5], area[riverside], familyFriendly[yes], near[Raja Cuisine]"
+MR = (
+    "name[The Mill], eatType[pub], priceRange[cheap], customer rating[5 out of 5], area[riverside], "
+    "familyFriendly[yes], near[Raja Cuisine]"
+)
 GOOD = "The Mill is a cheap, family friendly pub by the river near Raja Cuisine. Customers rate it 5 out of 5."
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from fascicle import ConfigError, Result, run
+from fascicle import ConfigError, run
 from fascicle.cli import main
+
+if TYPE_CHECKING:
+    from fascicle import Result
 
 SMALL = [
     "experiment=smoke",
-    "model.layers=2",
+    "model.layers=4",
     "data.train_rows=96",
     "data.test_rows=32",
     "training.epochs=1",
@@ -65,7 +68,9 @@ def test_controls_have_the_size_of_the_plan(tmp_path: Path) -> None:
     assert sizes["loradrop_random"]["lora_parameters"] == wanted
     assert sizes["loradrop_inverse"]["lora_parameters"] == wanted
     assert 0.8 * wanted <= sizes["loradrop_uniform"]["lora_parameters"] <= wanted
-    assert len({s["trainable_parameters"] - s["lora_parameters"] for s in sizes.values()}) == 1  # the same head everywhere
+    assert (
+        len({s["trainable_parameters"] - s["lora_parameters"] for s in sizes.values()}) == 1
+    )  # the same head everywhere
 
 
 def test_without_sharing_low_modules_have_no_lora(tmp_path: Path) -> None:
@@ -87,7 +92,15 @@ def test_the_probe_may_be_gone_on_from(tmp_path: Path, init: str) -> None:
     [("tiny_causal_lm", "generated_text", "perplexity"), ("tiny_seq2seq", "generated_summarization", "generation")],
 )
 def test_every_kind_of_model_is_trained(tmp_path: Path, model: str, data: str, evaluation: str) -> None:
-    base = [f"model={model}", f"data={data}", f"evaluation={evaluation}", "data.train_rows=32", "data.test_rows=8"]
+    base = [
+        f"model={model}",
+        "model.layers=4",
+        f"data={data}",
+        f"evaluation={evaluation}",
+        "data.train_rows=32",
+        "data.test_rows=8",
+    ]
+    base += ["data.train_rows=32", "data.test_rows=8"]
     more = ["training.epochs=1", "training.probe.tokens=labels", "run.device=cpu", "name=kinds"]
     result = go(tmp_path, "training=loradrop", *PROBE, "training.budget=0.7", *more, base=base)
     assert result.training["lora_fraction"] <= 0.7
@@ -95,9 +108,11 @@ def test_every_kind_of_model_is_trained(tmp_path: Path, model: str, data: str, e
 
 
 def test_the_checkpoint_is_a_vanilla_adapter_and_the_compact_form_expands_to_it(tmp_path: Path) -> None:
-    result = go(tmp_path, "training=loradrop", *PROBE, "training.budget=0.5")
+    result = go(tmp_path, "training=loradrop", *PROBE, "training.budget=0.6")
     folder = folder_of(tmp_path)
-    assert {"adapter_config.json", "adapter_model.safetensors", "lora_drop.json"} <= {f.name for f in (folder / "model").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "lora_drop.json"} <= {
+        f.name for f in (folder / "model").iterdir()
+    }
     assert result.training["compact_bytes"] < result.training["model_bytes"]
     assert main(["loradrop", "expand", str(folder / "model-compact"), str(tmp_path / "again")]) == 0
     again = (tmp_path / "again" / "adapter_model.safetensors").read_bytes()
@@ -108,7 +123,7 @@ def test_the_plan_can_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str
     go(tmp_path, "training=loradrop", *PROBE, "training.keep=4")
     folder = str(folder_of(tmp_path) / "model")
     assert main(["loradrop", "show", folder]) == 0
-    assert "4 of 12 modules kept" in capsys.readouterr().out
+    assert "4 of 25 modules kept" in capsys.readouterr().out
     assert main(["loradrop", "show", folder, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["selection"] == {"keep": 4}
 
@@ -153,5 +168,3 @@ def test_options_that_cannot_work_are_refused(tmp_path: Path, overrides: list[st
         go(tmp_path, "training=loradrop", *overrides)
     for word in words:
         assert word in str(raised.value)
-
-

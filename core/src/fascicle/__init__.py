@@ -66,7 +66,7 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604 - each is resolved by __getattr__
+__all__ = [
     "Block",
     "ConfigError",
     "Data",

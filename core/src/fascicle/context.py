@@ -143,7 +143,9 @@ def run_label(overrides: Sequence[str]) -> str:
     >>> run_label(["experiment=quick", "seed=2", "training=loradrop", "run.resume=true"])
     'seed=2,training=loradrop'
     """
-    told = sorted(o.lstrip("+~") for o in overrides if not re.match(r"[+~]*(run\.|vars\.|report\.|experiment=|name=|hydra)", o))
+    told = sorted(
+        o.lstrip("+~") for o in overrides if not re.match(r"[+~]*(run\.|vars\.|report\.|experiment=|name=|hydra)", o)
+    )
     return re.sub(r"[^A-Za-z0-9_.,=+-]+", "_", ",".join(told))[:80].strip("._,") or "default"
 
 
@@ -167,7 +169,9 @@ def _choose_folder(checked: Checked, label: str) -> Path:
             return folder
         told = _identity_of(folder)
         if told is None:
-            raise OutputFolderError(f"run.dir={folder}: the folder is not empty and holds no run; choose another or empty it")
+            raise OutputFolderError(
+                f"run.dir={folder}: the folder is not empty and holds no run; choose another or empty it"
+            )
         if told.get("identity") != checked.identity and not options.overwrite:
             differ = _differences(told.get("config", {}), checked.raw)
             raise OutputFolderError(
@@ -175,7 +179,9 @@ def _choose_folder(checked: Checked, label: str) -> Path:
                 "choose another folder, or delete it with run.overwrite=true"
             )
         if not (options.resume or options.overwrite):
-            raise OutputFolderError(f"run.dir={folder} holds this run already; add run.resume=true or run.overwrite=true")
+            raise OutputFolderError(
+                f"run.dir={folder} holds this run already; add run.resume=true or run.overwrite=true"
+            )
         return folder
     base = Path(options.root).expanduser() / re.sub(r"[^A-Za-z0-9_.+-]+", "_", checked.name)
     stem = f"{label}-{checked.identity[:8]}"
@@ -222,9 +228,13 @@ def open_run(checked: Checked, overrides: Sequence[str] = ()) -> Iterator[RunCon
                 folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(folder / LOCK_FILE, timeout=0))
             except Timeout as error:
-                raise OutputFolderError(f"{folder} is in use by a run that is still alive; wait for it, or choose another run.dir") from error
+                raise OutputFolderError(
+                    f"{folder} is in use by a living run; wait for it, or choose another run.dir"
+                ) from error
             except OSError as error:
-                raise OutputFolderError(f"{folder} cannot be written: {error}; choose another run.root or run.dir") from error
+                raise OutputFolderError(
+                    f"{folder} cannot be written: {error}; choose another run.root or run.dir"
+                ) from error
             if checked.run.overwrite:
                 _empty(folder)
             _claim(folder, checked, overrides)

@@ -96,6 +96,7 @@ def fascicle_load_model(cfg: Any, run: RunContext) -> LoadedModel | None:
     ...     @hookimpl
     ...     def fascicle_load_model(self, cfg, run):
     ...         from fascicle_toy.model import load
+    ...
     ...         return load(cfg, device=run.device)
     """
 
@@ -112,6 +113,7 @@ def fascicle_load_data(cfg: Any, run: RunContext) -> Data | None:
     ...     @hookimpl
     ...     def fascicle_load_data(self, cfg, run):
     ...         from fascicle_toy.data import read
+    ...
     ...         return read(cfg.path, seed=run.seed)
     """
 
@@ -128,12 +130,15 @@ def fascicle_objective(cfg: Any, run: RunContext) -> Objective | None:
     ...     @hookimpl
     ...     def fascicle_objective(self, cfg, run):
     ...         from fascicle_toy.loss import ToyLoss
+    ...
     ...         return ToyLoss(weight=cfg.weight)
     """
 
 
 @hookspec(firstresult=True)
-def fascicle_train(cfg: Any, model: LoadedModel, data: Data, objective: Objective, run: RunContext) -> TrainResult | None:
+def fascicle_train(
+    cfg: Any, model: LoadedModel, data: Data, objective: Objective, run: RunContext
+) -> TrainResult | None:
     """Train `model` on `data` under `objective`.
 
     Called: once, also by a resumed run, which finds its checkpoints under `run.folder` and continues. Return: a `TrainResult`
@@ -144,6 +149,7 @@ def fascicle_train(cfg: Any, model: LoadedModel, data: Data, objective: Objectiv
     ...     @hookimpl
     ...     def fascicle_train(self, cfg, model, data, objective, run):
     ...         from fascicle.hf.training import fit
+    ...
     ...         return fit(cfg, model, data, objective, run)
     """
 
@@ -160,6 +166,7 @@ def fascicle_decoder(cfg: Any, run: RunContext) -> Decoder | None:
     ...     @hookimpl
     ...     def fascicle_decoder(self, cfg, run):
     ...         from fascicle_toy.decoding import ToyDecoder
+    ...
     ...         return ToyDecoder(width=cfg.width)
     """
 

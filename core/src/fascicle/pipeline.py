@@ -6,14 +6,17 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .config import Checked, check, compose
-from .context import RESULT_FILE, RunContext, open_run
-from .plugins import Verbs, manager
+from .config import check, compose
+from .context import RESULT_FILE, open_run
+from .plugins import manager
 from .provenance import provenance, utc_now
 from .results import Result, read_result, write_result
 
 if TYPE_CHECKING:
-    from .objects import Data, LoadedModel, Metrics, TrainResult
+    from .config import Checked
+    from .context import RunContext
+    from .objects import Data, Metrics, TrainResult
+    from .plugins import Verbs
 
 __all__ = ["run"]
 

@@ -217,7 +217,9 @@ class Manager:
         for name in sorted(self._usable):
             for command, target in (self._ask(name, "fascicle_commands") or {}).items():
                 if command in found:
-                    raise PluginError(f"the command {command!r} is claimed by two plugins: {found[command][0]} and {name}")
+                    raise PluginError(
+                        f"the command {command!r} is claimed by two plugins: {found[command][0]} and {name}"
+                    )
                 found[command] = (name, target)
         return found
 

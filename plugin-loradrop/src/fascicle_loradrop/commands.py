@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from .plan import DropPlan
 
 __all__ = ["main"]
@@ -64,7 +67,7 @@ def _show(folder: Path, *, as_json: bool) -> int:
     return 0
 
 
-def _table(plan: DropPlan) -> object:
+def _table(plan: DropPlan) -> Table:
     from rich.table import Table
 
     table = Table("module", "type", "importance %", "cumulative %", "fate", "pair of")
@@ -82,7 +85,7 @@ def _table(plan: DropPlan) -> object:
     return table
 
 
-def _console() -> object:
+def _console() -> Console:
     from rich.console import Console
 
     return Console()

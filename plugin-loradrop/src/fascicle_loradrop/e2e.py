@@ -16,12 +16,13 @@ import datasets
 
 from fascicle.errors import DataError
 from fascicle.hf.encoding import collate
-from fascicle.objects import Data, LoadedModel
+from fascicle.objects import Data
 
 from .slots import parse_mr
 
 if TYPE_CHECKING:
     from fascicle.context import RunContext
+    from fascicle.objects import LoadedModel
 
     from .options import E2eData
 

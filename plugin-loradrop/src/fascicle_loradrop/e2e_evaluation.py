@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.bleu import BLEU
 
 from fascicle.errors import DataError
 from fascicle.objects import Block, Metrics, Section
@@ -124,6 +124,7 @@ def _scores(texts: list[tuple[str, str, list[str]]]) -> tuple[dict[str, float], 
         "slot_added": added / slots,
         "slot_error_of_references": human_wrong / human_slots,
     }
-    caption = f"The first rows of {len(texts)}. The slot measure finds {100 * values['slot_error_of_references']:.1f} % errors in the human references."
+    human = 100 * values["slot_error_of_references"]
+    caption = f"The first rows of {len(texts)}. The slot measure finds {human:.1f} % errors in the human references."
     data = {"columns": ["meaning", "text", "missed", "added"], "rows": rows[:12], "caption": caption}
     return values, Block(kind="table", data=data)

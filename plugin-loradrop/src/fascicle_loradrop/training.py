@@ -1,8 +1,8 @@
 """`training=loradrop`: both stages of the method inside a run, and the controls that could prove it wrong.
 
-Stage 1 probes and plans; the plan is written to the run's folder before stage 2 begins, so that a resumed run does not probe again.
-The probe minimises the run's own objective, whatever paper it comes from. With `init=reset` the weights and the head are put back to
-where plain LoRA would start under the same seed, so that `threshold=1` is plain LoRA bit for bit.
+Stage 1 probes and plans; the energies are written to the run's folder before stage 2 begins, so that a resumed run does not
+probe again. The probe minimises the run's own objective, whatever paper it comes from. With `init=reset` the weights and the head
+are put back to where plain LoRA would start under the same seed, so that `threshold=1` is plain LoRA bit for bit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .reset import reset_adapter
 from .sample import stratified_indices
 from .stability import compare
 from .tie import apply
-from .uniform import UniformRank, uniform_rank
+from .uniform import uniform_rank
 from .views import sections
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fascicle.objects import Data, LoadedModel, Objective
 
     from .options import LoraDrop
+    from .uniform import UniformRank
 
 __all__ = ["train"]
 
@@ -147,9 +148,7 @@ def _sample(cfg: LoraDrop, loaded: LoadedModel, data: Data, run: RunContext) -> 
     rows = len(features)
     ratio = min(cfg.probe.ratio, (cfg.probe.max_rows or rows) / rows)
     strata = data.strata("train") if data.strata is not None else None
-    if strata is not None and len(strata) and isinstance(strata[0], str):
-        chosen = stratified_indices(strata, ratio, run.seed)
-    elif strata is not None and data.label_names:
+    if (strata is not None and len(strata) and isinstance(strata[0], str)) or (strata is not None and data.label_names):
         chosen = stratified_indices(strata, ratio, run.seed)
     else:
         lengths = strata if strata is not None else [len(row) for row in features["input_ids"]]

@@ -21,7 +21,16 @@ from ..results import atomic_write_text
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["latest", "load_weights", "mark_complete", "prune", "read_marker", "save_weights", "trained_tensors", "whole"]
+__all__ = [
+    "latest",
+    "load_weights",
+    "mark_complete",
+    "prune",
+    "read_marker",
+    "save_weights",
+    "trained_tensors",
+    "whole",
+]
 
 MARKER = "complete.json"
 WEIGHTS = "training_weights.safetensors"

@@ -21,6 +21,7 @@ def class_names(tables: Mapping[str, Table], column: str, declared: Sequence[str
     Raises:
         DataError: a label of no usable type, or only one class.
 
+    >>> from fascicle.hf.readers import Table
     >>> class_names({"train": Table("a.csv", {"label": ["10", "9", "10"]})}, "label", None)
     ['9', '10']
     """
@@ -59,6 +60,7 @@ def class_ids(table: Table, column: str, names: Sequence[str], *, declared: bool
     Raises:
         DataError: a label outside the classes, with its file and line.
 
+    >>> from fascicle.hf.readers import Table
     >>> class_ids(Table("a.csv", {"label": ["good", "bad"]}), "label", ["bad", "good"], declared=True)
     [1, 0]
     """

@@ -1,4 +1,4 @@
-"""The core's own provider `hf`: Hugging Face models, data, training, decoding and evaluation. Light: the work is imported inside."""
+"""The core's own provider `hf`: models, data, training, decoding, evaluation. Light: the work is imported inside."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from ..hookspecs import hookimpl
 from ..objects import PluginInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..context import RunContext
     from ..objects import Data, Decoder, LoadedModel, Metrics, Objective, TrainResult
 
@@ -95,7 +97,7 @@ def fascicle_train(cfg: Any, model: LoadedModel, data: Data, objective: Objectiv
     """Full training, LoRA, AdaLoRA, VeRA, or none."""
     from . import training, training_options
 
-    trainers = {
+    trainers: dict[type, Callable[..., TrainResult]] = {
         training_options.NoTraining: training.train_none,
         training_options.HfTrainer: training.train_full,
         training_options.HfLora: training.train_lora,

@@ -184,6 +184,11 @@ def tiny_tokenizer(options: Tiny) -> PreTrainedTokenizerBase:
         model_max_length=options.max_length,
         padding_side="right",
         clean_up_tokenization_spaces=False,
+        model_input_names=[
+            "input_ids",
+            "attention_mask",
+            *(["token_type_ids"] if options.architecture == "bert" else []),
+        ],
     )
     return made
 

@@ -312,8 +312,8 @@ def _check(options: TrainerOptions, model: LoadedModel, args: Arguments) -> None
         )
     if options.fsdp is not None and (args.world_size == 1 or args.device.type == "cpu"):
         raise ConfigError(
-            f"training.fsdp: got {args.world_size} process(es) on {args.device.type}, expected several on GPUs; start with torchrun, "
-            "or leave it null"
+            f"training.fsdp: got {args.world_size} process(es) on {args.device.type}, expected several on GPUs; "
+            "start with torchrun, or leave it null"
         )
 
 
@@ -439,7 +439,9 @@ def _plain(trainer: ObjectiveTrainer) -> nn.Module:
 
 def _skeleton(model: nn.Module) -> nn.Module:
     """A copy of the model without weights: FSDP turns those of the model itself into shards, for good."""
-    memo: dict[int, Any] = {id(p): torch.nn.Parameter(p.to("meta"), requires_grad=p.requires_grad) for p in model.parameters()}
+    memo: dict[int, Any] = {
+        id(p): torch.nn.Parameter(p.to("meta"), requires_grad=p.requires_grad) for p in model.parameters()
+    }
     return copy.deepcopy(model, memo)
 
 

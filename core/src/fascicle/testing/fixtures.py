@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .real_data import real_data
+
 if TYPE_CHECKING:
     from ..context import RunContext
 
-__all__ = ["fake_plugin", "fascicle_run", "pytest_configure", "pytest_terminal_summary"]
+__all__ = ["fake_plugin", "fascicle_run", "pytest_configure", "pytest_terminal_summary", "real_data"]
 
 MARKERS = {
     "realdata": "needs the real data sets, which are not part of the project; skips where they are absent",
