@@ -16,14 +16,14 @@ import hashlib
 import json
 import logging
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import datasets
 
 from ..errors import ConfigError, DataError
 from ..objects import Data
+from .columns import joined_texts, prompt_table, several_texts
 from .data_options import (
     GeneratedClassification,
     GeneratedPrompts,
@@ -48,6 +48,8 @@ from .labels import class_ids, class_names, numbers
 from .readers import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ..context import RunContext
     from ..objects import LoadedModel
     from .encoding import Features, Featurise
@@ -152,7 +154,7 @@ def load_prompts(options: HfPrompts) -> Data:
     """
     tables = read_tables(options, "hf_prompts")
     tables.splits = set_aside(tables.splits, options, None)
-    tables.splits = {split: _prompt_table(table, options, split) for split, table in tables.splits.items()}
+    tables.splits = {split: prompt_table(table, options, split) for split, table in tables.splits.items()}
     return _prompts(tables, options, options.completion_column is not None)
 
 
@@ -165,8 +167,8 @@ def load_summarization(options: HfSummarization) -> Data:
     tables = read_tables(options, "hf_summarization")
     tables.splits = set_aside(tables.splits, options, None)
     for split, table in tables.splits.items():
-        documents = _joined(table, options.document_column, "data.document_column")
-        summaries = _several(table, options.summary_column, "data.summary_column")
+        documents = joined_texts(table, options.document_column, "data.document_column")
+        summaries = several_texts(table, options.summary_column, "data.summary_column")
         columns = {**table.columns, "document": documents, "summary": summaries}
         tables.splits[split] = Table(table.origin, columns, table.lines, table.files)
     return _summaries(tables, options)
@@ -220,95 +222,6 @@ _LOADERS: dict[type, Callable[[Any], Data]] = {
     HfText: load_text,
     Glue: load_glue,
 }
-
-
-# ---- columns -------------------------------------------------------------------------------------------------------------
-
-
-def _joined(table: Table, column: str, key: str) -> list[str]:
-    """A column of texts, or of lists of sentences joined by spaces."""
-    values = table.column(column, key)
-    return [
-        " ".join(v) if isinstance(v, list) and all(isinstance(s, str) for s in v) else _one(table, row, column, key)
-        for row, v in enumerate(values)
-    ]
-
-
-def _one(table: Table, row: int, column: str, key: str) -> str:
-    value = table.column(column, key)[row]
-    if not isinstance(value, str):
-        raise DataError(
-            f"{table.where(row)}: {key}={column}: expected text, got {str(value)[:60]!r} ({type(value).__name__})"
-        )
-    return value
-
-
-def _several(table: Table, column: str, key: str) -> list[list[str]]:
-    """A column of texts, or of lists of texts of which each counts."""
-    out = []
-    for row, value in enumerate(table.column(column, key)):
-        texts = [value] if isinstance(value, str) else value
-        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-            raise DataError(
-                f"{table.where(row)}: {key}={column}: expected a text or a list of texts, got {str(value)[:60]!r}"
-            )
-        out.append(texts)
-    return out
-
-
-def _prompt_table(table: Table, options: HfPrompts, split: str) -> Table:
-    """The columns `prompt`, `completion` and `references` added; rows with one prompt joined, if so wanted."""
-    prompts = (
-        _templated(table, options.template)
-        if options.template
-        else table.texts(options.prompt_column, "data.prompt_column")
-    )
-    for row, prompt in enumerate(prompts):
-        if not prompt.strip():
-            raise DataError(f"{table.where(row)}: the prompt is empty, got {prompt!r}")
-    columns: dict[str, list[Any]] = {**table.columns, "prompt": list(prompts)}
-    if options.completion_column is not None:
-        columns["completion"] = list(table.texts(options.completion_column, "data.completion_column"))
-    right = options.references_column or options.completion_column
-    if right is not None:
-        key = "data.references_column" if options.references_column else "data.completion_column"
-        columns["references"] = _several(table, right, key)
-    made = Table(table.origin, columns, table.lines, table.files)
-    if not options.group_references or split == "train":
-        return made
-    if "references" not in columns:
-        raise DataError(
-            "data.group_references=true: there is nothing to group; set data.references_column or data.completion_column"
-        )
-    groups: dict[str, list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        groups.setdefault(prompt, []).append(row)
-    grouped = made.take([rows[0] for rows in groups.values()])
-    grouped.columns["references"] = [
-        [text for row in rows for text in columns["references"][row]] for rows in groups.values()
-    ]
-    return grouped
-
-
-def _templated(table: Table, template: str) -> list[str]:
-    """The template filled in for each row; a brace itself is written as two."""
-    parts = re.split(r"(\{\{|\}\}|\{[^{}]*\})", template)
-    if any(brace in part for part in parts[::2] for brace in "{}"):
-        raise DataError(
-            f"data.template={template!r}: a brace is not closed; column names stand in braces, and a brace itself is written as two"
-        )
-    names = {part: part[1:-1] for part in parts[1::2] if part not in ("{{", "}}")}
-    values = {part: table.column(name, "data.template") for part, name in names.items()}
-    for part, column in values.items():
-        for row, value in enumerate(column):
-            if not isinstance(value, str | int | float):
-                raise DataError(
-                    f"{table.where(row)}: data.template needs text or a number for {part}, got {str(value)[:60]!r}"
-                )
-    fixed = {"{{": "{", "}}": "}"}
-    return [
-        "".join(str(values[p][row]) if p in values else fixed.get(p, p) for p in parts) for row in range(len(table))
-    ]
 
 
 # ---- tables to Data ------------------------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines without their end. Only a line feed (or CR LF) ends a line: other separators occur inside texts."""
     number = 0
     try:
-        with path.open(encoding="utf-8-sig", newline=None) as file:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
             for number, line in enumerate(file, 1):
                 yield number, line.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
