@@ -144,3 +144,7 @@ def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
 
 def distance(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
     return max((one[name].float() - two[name].float()).abs().max().item() for name in one)
+
+
+def losses(history: list[dict[str, float]]) -> list[float]:
+    return [row["loss"] for row in history if "loss" in row]

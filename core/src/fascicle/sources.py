@@ -302,6 +302,12 @@ def file_sha256(path: Path) -> str:
 
     Raises:
         SourceError: the file cannot be read.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp(), "a.bin")
+    >>> _ = file.write_bytes(b"")
+    >>> file_sha256(file)[:8]
+    'e3b0c442'
     """
     try:
         path = path.resolve(strict=True)

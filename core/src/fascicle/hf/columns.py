@@ -15,7 +15,11 @@ __all__ = ["joined_texts", "prompt_table", "several_texts"]
 
 
 def joined_texts(table: Table, column: str, key: str) -> list[str]:
-    """A column of texts, or of lists of sentences joined by spaces."""
+    """A column of texts, or of lists of sentences joined by spaces.
+
+    >>> joined_texts(Table("a.json", {"d": ["one", ["two", "three"]]}), "d", "data.document_column")
+    ['one', 'two three']
+    """
     values = table.column(column, key)
     return [
         " ".join(v) if isinstance(v, list) and all(isinstance(s, str) for s in v) else _one(table, row, column, key)
@@ -33,7 +37,11 @@ def _one(table: Table, row: int, column: str, key: str) -> str:
 
 
 def several_texts(table: Table, column: str, key: str) -> list[list[str]]:
-    """A column of texts, or of lists of texts of which each counts."""
+    """A column of texts, or of lists of texts of which each counts.
+
+    >>> several_texts(Table("a.json", {"s": ["one", ["two", "three"]]}), "s", "data.summary_column")
+    [['one'], ['two', 'three']]
+    """
     out = []
     for row, value in enumerate(table.column(column, key)):
         texts = [value] if isinstance(value, str) else value
@@ -46,7 +54,13 @@ def several_texts(table: Table, column: str, key: str) -> list[list[str]]:
 
 
 def prompt_table(table: Table, options: HfPrompts, split: str) -> Table:
-    """The columns `prompt`, `completion` and `references` added; rows with one prompt joined, if so wanted."""
+    """The columns `prompt`, `completion` and `references` added; rows with one prompt joined, if so wanted.
+
+    >>> from fascicle.hf.data_options import HfPrompts
+    >>> options = HfPrompts(sources=["a.csv"], template="{q}=", completion_column="a")
+    >>> prompt_table(Table("a.csv", {"q": ["1+1"], "a": ["2"]}), options, "test").columns["references"]
+    [['2']]
+    """
     prompts = (
         _templated(table, options.template)
         if options.template

@@ -77,6 +77,12 @@ def load_data(options: Any, run: RunContext) -> Data:
     Raises:
         SourceError: no source has the data.
         DataError: what it has cannot be used.
+
+    >>> from fascicle.testing.helpers import run_context
+    >>> import pathlib, tempfile
+    >>> run = run_context(pathlib.Path(tempfile.mkdtemp()))
+    >>> sorted(load_data(GeneratedText(train_rows=4, validation_rows=1, test_rows=1), run).splits)
+    ['test', 'train', 'validation']
     """
     if isinstance(options, Generated):
         return load_generated(options)
@@ -95,6 +101,12 @@ def load_classification(options: HfClassification) -> Data:
 
     Raises:
         SourceError, DataError: see `load_data`.
+
+    >>> import pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp(), "reviews.csv")
+    >>> _ = file.write_text("text,label\\nfine,good\\npoor,bad\\n")
+    >>> list(load_classification(HfClassification(sources=[str(file)])).splits["train"]["label"])
+    [1, 0]
     """
     tables = read_tables(options, "hf_classification")
     label = options.label_column
@@ -120,6 +132,14 @@ def load_glue(options: Glue) -> Data:
 
     Raises:
         SourceError, DataError: see `load_data`.
+
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> (folder / "SST-2").mkdir()
+    >>> for name in ("train.tsv", "dev.tsv"):
+    ...     _ = (folder / "SST-2" / name).write_text("sentence\\tlabel\\nfine\\t1\\n")
+    >>> load_glue(Glue(sources=[str(folder)])).label_names
+    ['negative', 'positive']
     """
     from .glue import TASKS, read_glue
 
@@ -136,6 +156,12 @@ def load_text(options: HfText) -> Data:
 
     Raises:
         SourceError, DataError: see `load_data`.
+
+    >>> import pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp(), "a.txt")
+    >>> _ = file.write_text("one\\ntwo\\n")
+    >>> len(load_text(HfText(sources=[str(file)])).splits["train"])
+    2
     """
     tables = read_tables(options, "hf_text")
     tables.splits = set_aside(tables.splits, options, None)
@@ -151,6 +177,12 @@ def load_prompts(options: HfPrompts) -> Data:
 
     Raises:
         SourceError, DataError: see `load_data`.
+
+    >>> import pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp(), "a.csv")
+    >>> _ = file.write_text("q,a\\n1+1,2\\n")
+    >>> load_prompts(HfPrompts(sources=[str(file)], template="{q}=", completion_column="a")).splits["test"]["prompt"][0]
+    '1+1='
     """
     tables = read_tables(options, "hf_prompts")
     tables.splits = set_aside(tables.splits, options, None)
@@ -163,6 +195,12 @@ def load_summarization(options: HfSummarization) -> Data:
 
     Raises:
         SourceError, DataError: see `load_data`.
+
+    >>> import pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp(), "a.csv")
+    >>> _ = file.write_text("document,summary\\nlong,short\\n")
+    >>> load_summarization(HfSummarization(sources=[str(file)])).extra["references"]("train")
+    [['short']]
     """
     tables = read_tables(options, "hf_summarization")
     tables.splits = set_aside(tables.splits, options, None)

@@ -86,6 +86,12 @@ def load_model(options: HfCausalLm | HfClassifier | HfSeq2Seq | Tiny, run: RunCo
     Raises:
         SourceError: no source has the weights, or what it has cannot be used.
         ConfigError: the option does not fit the checkpoint or the data.
+
+    >>> import pathlib, tempfile
+    >>> from fascicle.testing.helpers import run_context
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> load_model(Tiny(architecture="bart"), run_context(folder)).task
+    'seq2seq'
     """
     if isinstance(options, Tiny):
         return load_tiny(options, run)
@@ -109,6 +115,15 @@ def load_causal_lm(options: HfCausalLm, run: RunContext) -> LoadedModel:
 
     Raises:
         SourceError, ConfigError: see `load_model`.
+
+    >>> import pathlib, tempfile
+    >>> from fascicle.testing.helpers import run_context
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> from fascicle.hf.tiny import build_tiny
+    >>> for part in build_tiny(Tiny(architecture="llama"), seed=1):
+    ...     _ = part.save_pretrained(folder)
+    >>> load_causal_lm(HfCausalLm(sources=[str(folder)]), run_context(folder)).extra["max_length"]
+    256
     """
     found = _find(options, "hf_causal_lm")
     kind = found.config.model_type
@@ -132,6 +147,15 @@ def load_seq2seq(options: HfSeq2Seq, run: RunContext) -> LoadedModel:
 
     Raises:
         SourceError, ConfigError: see `load_model`.
+
+    >>> import pathlib, tempfile
+    >>> from fascicle.testing.helpers import run_context
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> from fascicle.hf.tiny import build_tiny
+    >>> for part in build_tiny(Tiny(architecture="bart"), seed=1):
+    ...     _ = part.save_pretrained(folder)
+    >>> load_seq2seq(HfSeq2Seq(sources=[str(folder)]), run_context(folder)).task
+    'seq2seq'
     """
     found = _find(options, "hf_seq2seq")
     if type(found.config) not in AutoModelForSeq2SeqLM._model_mapping:
@@ -151,6 +175,15 @@ def load_classifier(options: HfClassifier, run: RunContext) -> LoadedModel:
     Raises:
         SourceError, ConfigError: see `load_model`; also where the number of classes is known from nowhere, or the checkpoint's
             classes are the data's in another order.
+
+    >>> import pathlib, tempfile
+    >>> from fascicle.testing.helpers import run_context
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> from fascicle.hf.tiny import build_tiny
+    >>> for part in build_tiny(Tiny(architecture="bert"), seed=1):
+    ...     _ = part.save_pretrained(folder)
+    >>> load_classifier(HfClassifier(sources=[str(folder)], num_labels=3), run_context(folder)).model.num_labels
+    3
     """
     found = _find(options, "hf_classifier")
     config: Any = found.config
@@ -181,6 +214,12 @@ def load_tiny(options: Tiny, run: RunContext) -> LoadedModel:
 
     Raises:
         ConfigError: the number of classes is known from nowhere.
+
+    >>> import pathlib, tempfile
+    >>> from fascicle.testing.helpers import run_context
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> load_tiny(Tiny(num_labels=3), run_context(folder, seed=7)).source
+    'random(seed=7)'
     """
     from .tiny import build_tiny, state_fingerprint, task_of
 

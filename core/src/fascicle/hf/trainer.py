@@ -329,17 +329,18 @@ class ObjectiveTrainer(Trainer):
         total = {name: self.earlier[name] + n for name, n in zip(self.seen, seen.tolist(), strict=True)}
         return {**total, "optimizer_bytes": _bytes(self.optimizer)}
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The trained tensors; those of a sharded model gathered."""
+        full = whole(self.accelerator.get_state_dict(self.model)) if self.is_fsdp_enabled else None
+        self._save(output_dir, state_dict=full)
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        full = None if state_dict is None else whole(state_dict)
         if self.args.should_save:
             net: Any = self.model
-            save_weights(net, Path(output_dir or str(self.args.output_dir)), full=full)
+            save_weights(net, Path(output_dir or str(self.args.output_dir)), full=state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            load_weights(self.net, Path(resume_from_checkpoint))
+        load_weights(self.net, Path(resume_from_checkpoint))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if not self._random_restored:

@@ -344,7 +344,10 @@ def _batches(options: TrainerOptions, rows: Any, seed: int, args: Arguments) -> 
 def _set_steps(args: Arguments, options: TrainerOptions, steps: int, batches: StepBatches) -> None:
     args.max_steps = steps
     args.warmup_steps = math.ceil(options.warmup_ratio * steps)
-    args.save_steps = options.checkpoint_every or math.ceil(steps / 4)
+    args.save_steps = steps if options.fsdp is not None else options.checkpoint_every or math.ceil(steps / 4)
+    args.save_only_model = (
+        options.fsdp is not None
+    )  # shards of an optimizer are not resumed from, so they are not written
     args.gradient_accumulation_steps = batches.accumulation
     args.per_device_train_batch_size = min(batches.micro_batch_size, batches.rows)
 

@@ -100,8 +100,9 @@ class TrainerOptions:
     keep_checkpoints: Annotated[int, Ge(2)] = 2
     """Newest complete checkpoints to keep. At least 2, so that one survives a kill while the next is written."""
     fsdp: dict[str, Any] | None = None
-    """Shard the model over processes (FSDP): the `fsdp_config` of transformers' TrainingArguments, e.g. `{version: 2}` or
-    `{transformer_layer_cls_to_wrap: [LlamaDecoderLayer]}`. Needs torchrun or accelerate; None replicates it (DDP)."""
+    """Shard the model over processes (FSDP): the `fsdp_config` of transformers' TrainingArguments, e.g. `{}` or
+    `{transformer_layer_cls_to_wrap: [LlamaDecoderLayer]}`. Always FSDP2. Needs torchrun or accelerate, and GPUs; None replicates it
+    (DDP). Only the last step makes a checkpoint: a sharded run that is killed in training begins its training again."""
 
 
 @dataclass(kw_only=True)
