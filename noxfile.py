@@ -109,7 +109,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Mypy: strict on the core and on hook modules."""
-    _install(session, CORE, *PLUGINS, tools=(f"mypy=={_pins()['mypy']}", "types-PyYAML"))
+    _install(session, CORE, *PLUGINS, tools=("pytest", f"mypy=={_pins()['mypy']}", "types-PyYAML"))
     for project in (CORE, *PLUGINS):
         session.run("mypy", *map(str, sorted((project / "src").glob("fascicle*"))))
 
