@@ -115,6 +115,23 @@ def test_adalora_moves_ranks_to_its_budget(tmp_path: Path) -> None:
     assert zero == 3 * len(ranks)
 
 
+def test_adalora_is_told_every_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    plain = peft.AdaLoraModel.update_and_allocate
+
+    def watched(self: Any, step: int) -> None:
+        told.append(step)
+        assert any(p.grad is not None for p in self.parameters()), (
+            "it reads gradients, so it comes before they are cleared"
+        )
+        plain(self, step)
+
+    monkeypatch.setattr(peft.AdaLoraModel, "update_and_allocate", watched)
+    cfg = HfAdaLora(max_steps=6, init_r=4, target_r=2, batch_size=8, micro_batch_size=3)
+    train(cfg, bert(), data("classification"), ModelLoss(), context(tmp_path))
+    assert told == [1, 2, 3, 4, 5, 6]
+
+
 def test_adalora_needs_ranks_to_take_and_steps_to_take_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"training\.target_r"):
         train(HfAdaLora(init_r=4, target_r=4), bert(), data("classification"), ModelLoss(), context(tmp_path))

@@ -77,6 +77,14 @@ def test_prompt_lookup_is_lossless_and_saves_forwards(options: PromptLookup, tmp
     assert drafted.sequences.tolist() == plain.sequences.tolist()
     assert drafted.target_forwards is not None
     assert drafted.target_forwards < 2 * 24
+    alone = batch(6, 4)["input_ids"][1:, 2:]
+    single = {"input_ids": alone, "attention_mask": torch.ones_like(alone)}
+    once = decoder(options, context(tmp_path)).generate(model, single, max_new_tokens=24)
+    first = {name: value[:1] for name, value in batch(6, 4).items()}
+    rest = decoder(options, context(tmp_path)).generate(model, first, max_new_tokens=24)
+    assert drafted.target_forwards == (once.target_forwards or 0) + (rest.target_forwards or 0), (
+        "padding is never looked up"
+    )
     assert drafted.stats["tokens_per_forward"] == pytest.approx(48 / drafted.target_forwards)
 
 

@@ -180,6 +180,28 @@ def test_strict_mode_raises_at_the_first_broken_plugin(monkeypatch: pytest.Monke
         Manager.discover()
 
 
+@pytest.mark.parametrize("hook", ["fascicle_config_packages", "fascicle_commands"])
+def test_a_plugin_whose_discovery_hook_raises_is_broken_alone(entries: list[Any], hook: str) -> None:
+    def raising() -> None:
+        raise RuntimeError("not today")
+
+    entries.append(FakeEntry("late", lambda: plugin("late", **{hook: hookimpl(specname=hook)(raising)})))
+    statuses = {r.name: r.status for r in Manager.discover().plugins}
+    assert statuses == {"hf": "ok", "good": "ok", "bad": "broken", "late": "broken"}
+
+
+def test_a_plugin_that_names_a_package_that_is_not_there_is_broken_alone(entries: list[Any]) -> None:
+    @hookimpl
+    def fascicle_config_packages() -> list[str]:
+        return ["no_such_package.conf"]
+
+    entries.append(FakeEntry("late", lambda: plugin("late", fascicle_config_packages=fascicle_config_packages)))
+    late = Manager.discover().get("late")
+    assert late is not None
+    assert late.status == "broken"
+    assert "no_such_package" in late.error
+
+
 def test_one_name_claimed_by_two_distributions_is_noted(entries: list[Any]) -> None:
     twin = FakeEntry("good", lambda: plugin("good"))
     twin.value = "zz_other"

@@ -130,6 +130,11 @@ def _inspect(record: PluginRecord) -> None:
     info = record.info = answers[0]
     if info.name != record.name:
         record.problems.append(f"PluginInfo.name is {info.name!r}, the entry point is named {record.name!r}")
+    for name in ("fascicle_config_packages", "fascicle_commands"):
+        getattr(pm.hook, name)()  # what raises here makes this plugin broken, not every command
+    for packages in pm.hook.fascicle_config_packages():
+        for package in packages:
+            resources.files(package)
     if info.hook_api != HOOK_API:
         record.status = "incompatible"
         record.error = f"written for hook version {info.hook_api}, this core has {HOOK_API}; upgrade one of them"

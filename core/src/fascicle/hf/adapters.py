@@ -38,6 +38,7 @@ def add_lora(model: LoadedModel, lora: LoraOptions, run: RunContext) -> LoadedMo
     >>> from types import SimpleNamespace
     >>> from transformers import BertConfig, BertForSequenceClassification
     >>> from fascicle.hf.training_options import LoraOptions
+    >>> from fascicle.objects import LoadedModel
     >>> net = BertForSequenceClassification(
     ...     BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
     ... )

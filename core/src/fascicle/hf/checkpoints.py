@@ -41,9 +41,10 @@ def mark_complete(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write the marker: the names and sizes of the files, and `facts` to find again when resuming.
 
     >>> import tempfile
+    >>> from pathlib import Path
     >>> folder = Path(tempfile.mkdtemp()) / "checkpoint-3"
     >>> folder.mkdir()
-    ... _ = (folder / "a").write_text("12")
+    >>> _ = (folder / "a").write_text("12")
     >>> mark_complete(folder, {"seconds": 1.5})
     >>> read_marker(folder)["files"], latest(folder.parent).name
     ({'a': 2}, 'checkpoint-3')
@@ -86,10 +87,9 @@ def prune(stage: Path, keep: int | None = None) -> None:
 def trained_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """What training changes: trainable parameters and saved buffers, each shared tensor once, under its first name.
 
+    >>> from torch import nn
     >>> layer = nn.Linear(2, 2)
-    ... layer.bias.requires_grad_(False)
-    Parameter containing:
-    ...
+    >>> _ = layer.bias.requires_grad_(False)
     >>> [name for name, _ in trained_tensors(layer)]
     ['weight']
     """

@@ -169,6 +169,7 @@ class GenerateDecoder:
 def counted(model: nn.Module) -> Iterator[list[int]]:
     """Count the forward passes of a model while the block runs; the one number of the list is the count.
 
+    >>> from torch import nn
     >>> layer = nn.Linear(1, 1)
     >>> with counted(layer) as count:
     ...     _ = layer(layer(torch.ones(1)))

@@ -29,6 +29,7 @@ class ModelLoss:
 
     >>> import torch
     >>> from types import SimpleNamespace
+    >>> from fascicle.objects import Step
     >>> model = lambda labels: SimpleNamespace(loss=torch.tensor(2.0))
     >>> out = ModelLoss().loss(model, {"labels": torch.tensor([0, 1])}, Step(0, 1, 0.0), num_items=8)
     >>> out.loss.item(), out.scaled

@@ -157,6 +157,7 @@ def total_steps(options: TrainerOptions, rows: int) -> int:
 def count_parameters(model: nn.Module) -> dict[str, float]:
     """Numbers of all and of trained parameters; what is shared counts once.
 
+    >>> from torch import nn
     >>> layer = nn.Linear(3, 2)
     >>> count_parameters(nn.Sequential(layer, layer))
     {'trainable_parameters': 8.0, 'total_parameters': 8.0}
