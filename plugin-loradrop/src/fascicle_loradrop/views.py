@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .stability import Stability
     from .uniform import UniformRank
 
-__all__ = ["sections"]
+__all__ = ["sections", "short_names"]
 
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 
@@ -38,6 +38,21 @@ def sections(
     return [Section(title="LoRA-drop: where LoRA acts", blocks=blocks, plugin="loradrop")]
 
 
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """The shortest end of each dotted name that no other shares.
+
+    >>> short_names(["h.attention.out", "h.mlp.out", "h.query"])
+    {'h.attention.out': 'attention.out', 'h.mlp.out': 'mlp.out', 'h.query': 'query'}
+    """
+    short = {}
+    for name in names:
+        parts = name.split(".")
+        ends = [".".join(parts[-k:]) for k in range(1, len(parts) + 1)]
+        shared = [sum(f".{other}".endswith(f".{end}") for other in names) for end in ends]
+        short[name] = next((end for end, n in zip(ends, shared, strict=True) if n == 1), name)
+    return short
+
+
 def _summary(plan: DropPlan, cfg: LoraDrop, uniform: UniformRank | None) -> Block:
     (rule, value), *_ = plan.selection.items()
     text = (
@@ -47,7 +62,7 @@ def _summary(plan: DropPlan, cfg: LoraDrop, uniform: UniformRank | None) -> Bloc
     text += (
         "get none. "
         if cfg.share_by == "none"
-        else f"share {len(plan.groups)} pair(s), one per weight {plan.share_by}. "
+        else f"share {len(plan.groups)} pairs, one per {'weight type and ' if plan.share_by == 'type' else ''}shape. "
     )
     text += f"Parameters: {plan.parameters_after:,} of {plan.parameters_before:,} ({100 * plan.fraction:.1f} %)."
     if plan.kind != "loradrop":
@@ -72,8 +87,15 @@ def _heatmap(plan: DropPlan) -> Block:
         values[row][column] = (values[row][column] or 0.0) + 100 * m.importance
         if m.name in kept:
             marked.append([row, column])
-    rows = ["outside layers" if layer is None else f"layer {layer}" for layer in layers]
-    data = {"rows": rows, "columns": types, "values": values, "marked": marked, "unit": "% of importance"}
+    short = short_names([layer for layer in layers if layer])
+    rows = [short.get(layer, "outside layers") for layer in layers]
+    data = {
+        "rows": rows,
+        "columns": list(short_names(types).values()),
+        "values": values,
+        "marked": marked,
+        "unit": "% of importance",
+    }
     return Block(kind="heatmap", title="Importance of each module (marked: kept)", data=data)
 
 
@@ -82,7 +104,7 @@ def _by_type(plan: DropPlan) -> Block:
     kept = set(plan.keep)
     own = [100 * sum(m.importance for m in plan.modules if m.type == t and m.name in kept) for t in types]
     low = [100 * sum(m.importance for m in plan.modules if m.type == t and m.name not in kept) for t in types]
-    data = {"labels": types, "series": {"kept": own, "low": low}, "unit": "% of importance"}
+    data = {"labels": list(short_names(types).values()), "series": {"kept": own, "low": low}, "unit": "% of importance"}
     return Block(kind="bars", title="Importance by weight type", data=data)
 
 
