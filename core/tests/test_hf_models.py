@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from hf_workers import convert
 
 from fascicle.config import check_option
 from fascicle.context import RunContext
@@ -410,15 +411,6 @@ def tiny_gguf(file: Path) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return file
-
-
-def convert(gguf: str, cache: str, queue: Any) -> None:
-    import os
-
-    os.environ["FASCICLE_CACHE"] = cache
-    from fascicle.hf.gguf import converted
-
-    queue.put(str(converted(Path(gguf))))
 
 
 def test_a_gguf_is_converted_once_by_processes_that_want_it_together(tmp_path: Path) -> None:
