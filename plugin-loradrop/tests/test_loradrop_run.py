@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fascicle import ConfigError, run
 from fascicle.cli import main
@@ -71,6 +72,16 @@ def test_controls_have_the_size_of_the_plan(tmp_path: Path) -> None:
     assert (
         len({s["trainable_parameters"] - s["lora_parameters"] for s in sizes.values()}) == 1
     )  # the same head everywhere
+
+
+def test_the_smaller_rank_is_saved_as_a_vanilla_adapter_with_the_trained_ranks(tmp_path: Path) -> None:
+    result = go(tmp_path, "training=loradrop_uniform", *PROBE, "training.budget=0.6")
+    folder = folder_of(tmp_path) / "model"
+    config = json.loads((folder / "adapter_config.json").read_text())
+    tensors = load_file(folder / "adapter_model.safetensors")
+    assert config["r"] < 8
+    assert sum(t.numel() for name, t in tensors.items() if "lora_" in name) == result.training["lora_parameters"]
+    assert result.training["model_bytes"] > 0
 
 
 def test_without_sharing_low_modules_have_no_lora(tmp_path: Path) -> None:

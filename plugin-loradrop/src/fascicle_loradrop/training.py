@@ -205,14 +205,13 @@ def _restore(model: torch.nn.Module, values: dict[str, torch.Tensor]) -> None:
 
 def _smaller(cfg: LoraDrop, loaded: LoadedModel, uniform: UniformRank, run: RunContext) -> LoadedModel:
     """The equal-size control: the same targets, a smaller rank, the same scaling; a fresh adapter on the same base."""
+    from peft import get_peft_model
+
     peft_model: Any = loaded.model
     config = uniform.lora_config(peft_model.peft_config["default"])
-    heads = {name: t for name, t in _trainable(peft_model).items() if "lora_" not in name}
+    base = peft_model.unload()  # the head, put back to its start before, stays on it
     run.seed_everything()
-    peft_model.add_adapter("uniform", config)
-    peft_model.set_adapter("uniform")
-    _restore(peft_model, {name.replace(".default", ".uniform"): t for name, t in heads.items()})
-    peft_model.delete_adapter("default")
+    loaded.model = get_peft_model(base, config)
     return loaded
 
 

@@ -8,8 +8,6 @@ from ..hookspecs import hookimpl
 from ..objects import PluginInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..context import RunContext
     from ..objects import Data, Decoder, LoadedModel, Metrics, Objective, TrainResult
 
@@ -95,16 +93,9 @@ def fascicle_objective(cfg: Any, run: RunContext) -> Objective:
 @hookimpl
 def fascicle_train(cfg: Any, model: LoadedModel, data: Data, objective: Objective, run: RunContext) -> TrainResult:
     """Full training, LoRA, AdaLoRA, VeRA, or none."""
-    from . import training, training_options
+    from .training import train
 
-    trainers: dict[type, Callable[..., TrainResult]] = {
-        training_options.NoTraining: training.train_none,
-        training_options.HfTrainer: training.train_full,
-        training_options.HfLora: training.train_lora,
-        training_options.HfAdaLora: training.train_adalora,
-        training_options.HfVera: training.train_vera,
-    }
-    return trainers[type(cfg)](cfg, model, data, objective, run)
+    return train(cfg, model, data, objective, run)
 
 
 @hookimpl
