@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +156,42 @@ def test_a_disk_that_fills_up_at_the_second_file_keeps_both_old_ones(
         write_result(tmp_path, make_result(metrics={"accuracy": 1.0}, per_example={"accuracy": [1.0, 1.0]}))
     monkeypatch.undo()
     assert read_result(tmp_path).per_example == {"accuracy": [0.0, 0.5]}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no mount command")
+    if mounted.returncode:
+        pytest.skip(f"mounting needs root: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_file_system_that_is_really_full_keeps_the_old_result_and_takes_the_new_one_once_there_is_room(
+    small_disk: Path,
+) -> None:
+    run = small_disk / "run"
+    before = make_result(metrics={"accuracy": 0.25}, per_example={"accuracy": [0.0, 0.5]})
+    write_result(run, before)
+    ballast = small_disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    after = make_result(metrics={"accuracy": 1.0}, per_example={"accuracy": [1.0] * 500})
+    with pytest.raises(ResultError, match=r"No space left on device.*previous file is untouched"):
+        write_result(run, after)
+    assert files(run) == ["examples.json", "result.json"]
+    assert read_result(run).metrics == before.metrics
+    ballast.unlink()
+    write_result(run, after)
+    assert read_result(run).metrics == after.metrics
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
