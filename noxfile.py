@@ -40,7 +40,8 @@ def _install(
 @nox.session
 def demo(session: nox.Session) -> None:
     """Run every plugin's quickstart on the embedded weights, then compare: a table here and one HTML page."""
-    _install(session, CORE, *PLUGINS, tools=())
+    _install(session, CORE, *PLUGINS, tools=("hydra-joblib-launcher",))
+    two = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2") if (os.cpu_count() or 1) > 1 else ()
     outputs = Path(session.create_tmp()) / "demo"
     for plugin in PLUGINS:
         name = f"{plugin.name.removeprefix('plugin-')}_quickstart"
@@ -55,6 +56,7 @@ def demo(session: nox.Session) -> None:
             f"experiment={name}",
             f"run.root={folder}",
             "run.resume=true",
+            *two,
             *session.posargs,
             env=ENV,
         )

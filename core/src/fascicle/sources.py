@@ -178,8 +178,14 @@ def _wheel_version(module: str) -> str:
     >>> _wheel_version("pluggy").split()[0]
     'pluggy'
     """
-    from importlib.metadata import packages_distributions, version
+    from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 
+    try:  # the distribution of that name, as a rule; looking into all of them takes a second
+        same = distribution(module.replace("_", "-"))
+    except PackageNotFoundError:
+        same = None
+    if same is not None and any(file.parts[0] == module for file in same.files or []):
+        return f"{same.name} {same.version}"
     names = packages_distributions().get(module, [])
     return f"{names[0]} {version(names[0])}" if names else f"{module} (no distribution)"
 
