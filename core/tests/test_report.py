@@ -314,9 +314,35 @@ def test_the_terminal_shows_the_table_and_never_reads_names_as_markup(tmp_path: 
     stream = io.StringIO()
     build([tmp_path], baseline="training=hf_lora").render_terminal(Console(file=stream, width=140))
     text = stream.getvalue()
-    assert "training=[red]loradrop[/red]" in text
+    assert "training" in text
+    assert "[red]loradrop[/red]" in text
     assert "0.55 ± 0.07" in text
     assert "95 % bootstrap interval" in text
+
+
+def printed(report: Report, width: int) -> str:
+    stream = io.StringIO()
+    report.render_terminal(Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def test_a_key_that_all_arms_share_is_said_once_as_the_heading(tmp_path: Path) -> None:
+    write_runs(tmp_path, {"hf_lora": [0.5], "loradrop": [0.6]})
+    text = printed(build([tmp_path], baseline="training=hf_lora"), 140)
+    heading = next(line for line in text.splitlines() if "seeds" in line)
+    assert heading.split()[0] == "training"
+    assert any(line.split()[:1] == ["loradrop"] for line in text.splitlines())
+
+
+def test_a_narrow_terminal_shows_fewer_columns_and_names_the_others_instead_of_cutting_words(tmp_path: Path) -> None:
+    facts = {"train_seconds": 3.0, "trainable_parameters": 1_000_000.0}
+    write_runs(tmp_path, {"hf_lora": [0.5, 0.6], "loradrop": [0.6, 0.7]}, training=facts)
+    report = build([tmp_path], baseline="training=hf_lora")
+    wide, narrow = printed(report, 200), printed(report, 72)
+    assert "too narrow" not in wide
+    assert "too narrow here for: " in narrow
+    assert "…" not in narrow
+    assert "0.550 ± 0.071" in narrow
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------

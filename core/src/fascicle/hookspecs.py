@@ -150,7 +150,8 @@ def fascicle_train(
     ...     def fascicle_train(self, cfg, model, data, objective, run):
     ...         from fascicle.hf.training import fit
     ...
-    ...         return fit(cfg, model, data, objective, run)
+    ...         fitted = fit(cfg, model, data, objective, run)
+    ...         return TrainResult(model=model, history=fitted.history, metrics=fitted.metrics)
     """
 
 

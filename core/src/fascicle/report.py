@@ -18,7 +18,7 @@ from .hookspecs import VERBS
 from .results import atomic_write_text, find_folders, read_result
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table as RichTable
 
     from .arms import Arm
@@ -88,9 +88,9 @@ class Report:
         from rich.text import Text
 
         for table in self.tables:
-            yield from _rich_tables(table, self.baseline)
+            yield from _fitting(table, self.baseline, console, options)
         if self.pooled is not None:
-            yield from _rich_tables(self.pooled, self.baseline)
+            yield from _fitting(self.pooled, self.baseline, console, options)
         for note in [*(note for table in self.tables for note in table.notes), *self.warnings]:
             yield Text(f"! {note}", style="yellow")
 
@@ -310,7 +310,37 @@ def heading(column: Column) -> str:
     return f"{name}{f' ({column.unit})' if column.unit else ''}{arrow}"
 
 
-def _rich_tables(table: Table, baseline: str | None) -> Iterable[RichTable]:
+def shared_key(names: Sequence[str]) -> str:
+    """The key that every arm's name begins with, so that a heading can say it once; empty where there is none.
+
+    >>> shared_key(["training=hf_lora", "training=loradrop budget=0.6"])
+    'training'
+    >>> shared_key(["training=hf_lora", "run"])
+    ''
+    """
+    keys = {name.partition("=")[0] if "=" in name.split(" ")[0] else "" for name in names}
+    return keys.pop() if len(keys) == 1 else ""
+
+
+def _fitting(table: Table, baseline: str | None, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
+    """The table with as many columns, the leading ones first, as the terminal is wide enough for."""
+    from rich.measure import Measurement
+    from rich.text import Text
+
+    for count in range(len(table.columns), 0, -1):
+        grid = _rich_table(table, table.columns[:count])
+        if Measurement.get(console, options.update(max_width=10_000), grid).maximum <= options.max_width or count == 1:
+            yield grid
+            if any(row.cells[column.key].difference for row in table.rows for column in table.columns[:count]):
+                yield Text(f"difference: paired by seed with {baseline}, 95 % bootstrap interval", style="dim")
+            left_out = [heading(column) for column in table.columns[count:]]
+            if left_out:
+                yield Text(f"too narrow here for: {', '.join(left_out)}; the page has them", style="dim")
+            yield Text()
+            return
+
+
+def _rich_table(table: Table, columns: Sequence[Column]) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -318,21 +348,22 @@ def _rich_tables(table: Table, baseline: str | None) -> Iterable[RichTable]:
     grid = RichTable(
         title=Text(table.title) if table.title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
-    grid.add_column(Text("arm"), overflow="fold", ratio=None)
+    key = shared_key([row.name for row in table.rows])
+    grid.add_column(Text(key or "arm"), overflow="fold")
     grid.add_column("seeds", justify="right")
-    decimals = {column.key: decimals_for(table, column) for column in table.columns}
-    compared = {c.key for c in table.columns if any(row.cells[c.key].difference for row in table.rows)}
-    for column in table.columns:
+    decimals = {column.key: decimals_for(table, column) for column in columns}
+    compared = {c.key for c in columns if any(row.cells[c.key].difference for row in table.rows)}
+    for column in columns:
         if not table.pooled:
             grid.add_column(Text(heading(column)), justify="right")
         if column.key in compared:
             grid.add_column(Text(f"{heading(column)}: difference" if table.pooled else "difference"), justify="right")
     for row in table.rows:
-        name = Text(row.name)
+        name = Text(row.name.removeprefix(f"{key}=") if key else row.name)
         if row.is_baseline:
             name.append("  baseline", style="dim")
         cells = [name, Text(str(len(row.seeds)))]
-        for column in table.columns:
+        for column in columns:
             cell, places = row.cells[column.key], decimals[column.key]
             if not table.pooled:
                 mean, spread = value_text(cell, places)
@@ -344,7 +375,4 @@ def _rich_tables(table: Table, baseline: str | None) -> Iterable[RichTable]:
                 style = "bold" if cell.best and table.pooled else ""
                 cells.append(Text.assemble((mean, style), (f" {interval}" if interval else "", "dim")))
         grid.add_row(*cells)
-    if compared:
-        grid.caption = Text(f"difference: paired by seed with {baseline}, 95 % bootstrap interval", style="dim")
-        grid.caption_justify = "left"
-    yield grid
+    return grid
