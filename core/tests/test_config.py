@@ -122,3 +122,11 @@ def test_fields_carry_the_docstring_under_them() -> None:
     assert told["rate"].default == 0.5
     assert told["path"].required
     assert not told["rate"].required
+
+
+def test_a_key_of_an_option_that_has_none_says_to_choose_another_option() -> None:
+    node = {"provider": "hf", "kind": "none", "epochs": 3}
+    with pytest.raises(
+        ConfigError, match=r"training\.epochs: the chosen option of training has no keys; choose another"
+    ):
+        check_option("training", node, "none")

@@ -275,7 +275,11 @@ def _refuse_unknown(schema: type, node: Mapping[str, Any], path: str) -> None:
         if key not in hints:
             where = f"{path}.{key}" if path else key
             known = [f.name for f in dataclasses.fields(schema)]
-            raise ConfigError(f"{where}: no such key.{suggest(key, known)} Known keys: {', '.join(known) or 'none'}")
+            if not known:
+                raise ConfigError(
+                    f"{where}: the chosen option of {path} has no keys; choose another ({path}=..., see: fascicle list {path})"
+                )
+            raise ConfigError(f"{where}: no such key.{suggest(key, known)} Known keys: {', '.join(known)}")
         inner = next((t for t in _members(hints[key]) if dataclasses.is_dataclass(t)), None)
         if inner is not None and isinstance(value, Mapping):
             _refuse_unknown(typing.cast("type", inner), value, f"{path}.{key}" if path else key)
