@@ -9,6 +9,9 @@ import sys
 import pytest
 
 TRIES = 5
+YARDSTICK = "import asyncio, unittest.mock, http.client, xml.dom.minidom, sqlite3, email.mime.text, logging.config"
+REFERENCE = 0.105
+"""CPU seconds of the yardstick on the machine that the budgets were set for; on a slower one they grow in proportion."""
 
 
 def cpu(*command: str) -> float:
@@ -20,6 +23,11 @@ def cpu(*command: str) -> float:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return best
+
+
+def slowness() -> float:
+    """How much longer than on the reference machine the same imports of the standard library take here and now; at least 1."""
+    return max(1.0, (cpu("-c", YARDSTICK) - cpu("-c", "pass")) / REFERENCE)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +42,7 @@ def cpu(*command: str) -> float:
 )
 def test_cpu_time_over_bare_python(budget: float, command: tuple[str, ...]) -> None:
     bare = cpu("-c", "pass")
-    assert cpu(*command) - bare <= budget
+    assert cpu(*command) - bare <= budget * slowness()
 
 
 @pytest.mark.parametrize("command", [["plugins"], ["list"], ["list", "training/hf_lora"], ["run", "--cfg", "job"]])
@@ -58,4 +66,4 @@ def test_the_hydra_scan_of_our_module_is_cheap() -> None:
     tries = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(TRIES)
     ]
-    assert min(float(done.stdout) for done in tries) <= 0.010
+    assert min(float(done.stdout) for done in tries) <= 0.010 * slowness()
