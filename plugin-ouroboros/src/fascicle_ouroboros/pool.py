@@ -1,0 +1,514 @@
+"""The phrase pool (the paper's candidate pool, section "phrase-by-phrase drafting"), learnt from text at no cost.
+
+    key  = the last o tokens, o in `orders`        phrase = the P tokens that followed them, P = `phrase_len`
+
+Beyond the paper (our choice): keys of several lengths with back-off, prompt and output as sources, phrases ranked by what
+the target accepted, a cap on memory, and a file (`poolfile`).
+
+How it is stored. A bucket is a dict from the phrases of one key to what is known of each, oldest first; the table of buckets
+is an ordered dict, least recently used key first. Only a bucket whose phrases differ in rank is sorted, and only when it is
+asked. Phrases that a text has begun but not finished are not stored at all: they are read off the text's tail when they
+are asked for, which makes them grow for free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .errors import PoolError
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["SOURCES", "Phrase", "PhrasePool", "tokenizer_fingerprint"]
+
+SOURCES: dict[str, float] = {"prompt": 0.5, "output": 0.5, "history": 0.45, "corrected": 0.35, "rejected": 0.2}
+"""Where a phrase can come from, and the prior mean of its acceptance. What was seen in a text ranks before what the target
+said in a context that did not come true (corrected), and that before what it refused there (rejected)."""
+
+Tokens = tuple[int, ...]
+Fact = tuple[str, float, float, float]  # source, accepted, trials, score
+Bucket = dict[Tokens, Fact]
+_Begun = tuple[str, dict[int, list[int]]]  # source, and by token the places where an unfinished phrase follows it
+
+PRIOR_WEIGHT = 2.0
+MOST_TRIALS = 64.0
+DEPTH_PRIOR, DEPTH_WEIGHT, DEPTH_MOST = 0.8, 8.0, 512.0
+SURVIVAL = 0.1
+OPEN_TEXTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A proposed continuation.
+
+    >>> Phrase((5, 6), "prompt", (4,)).order
+    1
+    """
+
+    tokens: Tokens
+    """What may follow, nearest first."""
+    source: str
+    """One of `SOURCES`."""
+    key: Tokens
+    """The last tokens of the text that it was found under."""
+
+    @property
+    def order(self) -> int:
+        """Length of the key."""
+        return len(self.key)
+
+
+_set_tokens, _set_source, _set_key = (Phrase.__dict__[name].__set__ for name in ("tokens", "source", "key"))
+
+
+def _phrase(tokens: Tokens, source: str, key: Tokens) -> Phrase:
+    """`Phrase(tokens, source, key)` in half the time: lookup makes three of them a round."""
+    phrase = object.__new__(Phrase)
+    _set_tokens(phrase, tokens)
+    _set_source(phrase, source)
+    _set_key(phrase, key)
+    return phrase
+
+
+class PhrasePool:
+    """Phrases by the tokens that they followed. Safe to share among threads; one lock.
+
+    Args:
+        phrase_len: P, tokens of a phrase. Longer ones pay in repetitive text and where the target is large.
+        orders: key lengths. A longer key is rarer and right more often; lookup tries the longest first.
+        per_key: phrases kept under one key; the lowest ranked goes first.
+        max_phrases: phrases kept in all; the key that was not used for the longest time gives first.
+        read_only: nothing is learnt; `feed`, `correct` and `record` do nothing.
+        namespace: whose phrases these are. It is written to the pool's file, and a file of another namespace is refused.
+
+    >>> pool = PhrasePool(phrase_len=3)
+    >>> pool.feed([7, 8, 9, 1, 2, 7, 8], start=0, source="prompt")
+    >>> pool.lookup([7, 8], k=1)
+    [Phrase(tokens=(9, 1, 2), source='prompt', key=(7, 8))]
+    """
+
+    def __init__(
+        self,
+        *,
+        phrase_len: int = 8,
+        orders: Sequence[int] = (3, 2, 1),
+        per_key: int = 16,
+        max_phrases: int = 200_000,
+        read_only: bool = False,
+        namespace: str = "",
+    ) -> None:
+        for name, value in (("phrase_len", phrase_len), ("per_key", per_key), ("max_phrases", max_phrases)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise PoolError(f"{name}: expected a whole number of at least 1, got {value!r}.")
+        self.orders = tuple(sorted({int(o) for o in orders}, reverse=True))
+        if not self.orders or self.orders[-1] < 1:
+            raise PoolError(f"orders: expected key lengths of at least 1, such as (3, 2, 1), got {tuple(orders)!r}.")
+        if not isinstance(namespace, str):
+            raise PoolError(f"namespace: expected a string, got {type(namespace).__name__}.")
+        self.phrase_len, self.per_key, self.max_phrases = phrase_len, per_key, max_phrases
+        self.read_only, self.namespace = read_only, namespace
+        self._lock = threading.RLock()
+        self._table: OrderedDict[Tokens, Bucket] = OrderedDict()  # least recently used key first
+        self._mixed: set[Tokens] = set()  # keys whose phrases may differ in rank
+        self._size = 0
+        self._open: OrderedDict[Tokens, _Begun] = OrderedDict()  # the tails of texts that may go on
+        self._tail_len = phrase_len + self.orders[0]
+        self._reached = {o: [0.0] * phrase_len for o in self.orders}
+        self._accepted = {o: [0.0] * phrase_len for o in self.orders}
+        self._limit = dict.fromkeys(self.orders, phrase_len)
+
+    def __len__(self) -> int:
+        """Phrases stored, at most `max_phrases`; those that a text has only begun are not counted."""
+        return self._size
+
+    def __repr__(self) -> str:
+        name = f", namespace={self.namespace!r}" if self.namespace else ""
+        return f"PhrasePool({self._size:,} of {self.max_phrases:,} phrases, {len(self._table):,} keys{name})"
+
+    # ---- asking ----------------------------------------------------------------------------------------------------------
+
+    def lookup(self, tail: Sequence[int], k: int, length: int | None = None) -> list[Phrase]:
+        """At most `k` phrases that may follow `tail`, best first; none is a prefix of a better one.
+
+        Order: longer key, then acceptance, then recency.
+
+        Args:
+            tail: the last tokens of the text, newest last; the whole text will do.
+            k: how many.
+            length: cut phrases to that many tokens. None: to where they are still accepted, by what was recorded.
+
+        >>> pool = PhrasePool(phrase_len=2)
+        >>> pool.feed([1, 2, 3, 4, 5, 2, 6, 7, 8], start=0, source="output")
+        >>> [p.tokens for p in pool.lookup([1, 2], k=3)]  # the key (1, 2) before the key (2,)
+        [(3, 4), (6, 7)]
+        >>> [p.tokens for p in pool.lookup([1, 2], k=3, length=1)]
+        [(3,), (6,)]
+        """
+        found: list[Phrase] = []
+        n = len(tail)
+        if k < 1 or not n or (length is not None and length < 1):
+            return found
+        last, get = tail[-1], self._table.get
+        with self._lock:
+            begun: list[tuple[Tokens, str, int]] = []
+            for text, (source, ends) in self._open.items():
+                if last in ends:
+                    begun += [(text, source, end) for end in ends[last]]
+            for o in self.orders:
+                if o > n:
+                    continue
+                key = tuple(tail[n - o :])
+                bucket = get(key)
+                if begun:
+                    bucket = self._with_begun(bucket, key, begun)
+                if bucket is None:
+                    continue
+                limit = self._limit[o] if length is None else length
+                for tokens in reversed(bucket) if key not in self._mixed else _ranked(bucket):
+                    phrase = tokens[:limit]
+                    m = len(phrase)
+                    for j, better in enumerate(found):
+                        known = better.tokens
+                        if known[:m] == phrase:
+                            break
+                        if phrase[: len(known)] == known and len(better.key) == o:  # the same phrase, known further
+                            found[j] = _phrase(phrase, bucket[tokens][0], key)
+                            break
+                    else:
+                        found.append(_phrase(phrase, bucket[tokens][0], key))
+                        if len(found) == k:
+                            return found
+        return found
+
+    def _with_begun(
+        self, bucket: Bucket | None, key: Tokens, begun: Sequence[tuple[Tokens, str, int]]
+    ) -> Bucket | None:
+        """`bucket` as if the phrases that the texts have begun were stored in it."""
+        n, changed = len(key), False
+        for text, source, end in begun:
+            if end >= n and text[end - n : end] == key:
+                if not changed:
+                    bucket, changed = dict(bucket or {}), True
+                assert bucket is not None
+                self._put(bucket, key, text[end:], source)
+        return bucket
+
+    def _ends(self, text: Tokens) -> range:
+        """Where in a text's tail unfinished phrases begin."""
+        return range(max(1, len(text) - self.phrase_len + 1), len(text))
+
+    # ---- learning --------------------------------------------------------------------------------------------------------
+
+    def feed(self, tokens: Sequence[int], start: int, source: str) -> None:
+        """Learn from a text: every phrase that `tokens[start:]` completes.
+
+        Feeding a text in pieces is the same as feeding it at once. Phrases at its end are offered short and grow with it.
+
+        Args:
+            tokens: the whole text so far (its last `phrase_len + max(orders)` tokens before `start` are enough).
+            start: index of the first token that was not fed before.
+            source: one of `SOURCES`.
+
+        >>> pool = PhrasePool(phrase_len=4)
+        >>> pool.feed([5, 6, 7], 0, "output")
+        >>> pool.lookup([5], k=1)[0].tokens
+        (6, 7)
+        >>> pool.feed([5, 6, 7, 8, 9], 3, "output")
+        >>> pool.lookup([5], k=1)[0].tokens
+        (6, 7, 8, 9)
+        """
+        self._check_source(source)
+        if self.read_only or start >= len(tokens):
+            return
+        P, H = self.phrase_len, self._tail_len
+        begin = max(0, start - H)
+        text = tuple(tokens[begin:])
+        start -= begin
+        insert, orders = self._insert, self.orders
+        with self._lock:
+            self._open.pop(text[:start], None)
+            for end in range(max(1, start - P + 1), len(text) - P + 1):
+                phrase = text[end : end + P]
+                for o in orders:
+                    if o <= end:
+                        insert(text[end - o : end], phrase, source)
+            self._leave_open(text[-H:], source)
+
+    def correct(self, tail: Sequence[int], tokens: Sequence[int], source: str) -> None:
+        """Add `tokens` as a phrase that may follow `tail`, under every key length. Beyond P tokens it is cut.
+
+        >>> pool = PhrasePool()
+        >>> pool.correct([1, 2], [3, 4], "corrected")
+        >>> pool.lookup([9, 2], k=1)
+        [Phrase(tokens=(3, 4), source='corrected', key=(2,))]
+        """
+        self._check_source(source)
+        phrase = tuple(tokens[: self.phrase_len])
+        if self.read_only or not phrase:
+            return
+        n = len(tail)
+        with self._lock:
+            for o in self.orders:
+                if o <= n:
+                    self._insert(tuple(tail[n - o :]), phrase, source)
+
+    def record(self, phrase: Phrase, proposed: int, accepted: int) -> None:
+        """Tell how far the target followed a phrase; ranking and cut-off learn from it.
+
+        Args:
+            phrase: as it came from `lookup`.
+            proposed: tokens of it that the target judged. Leave out phrases at a place that the text never reached.
+            accepted: how many of those, from the first on, the target chose itself.
+
+        >>> pool = PhrasePool(phrase_len=1)
+        >>> pool.feed([1, 2, 1, 3, 0], 0, "output")
+        >>> [p.tokens for p in pool.lookup([1], k=2)]
+        [(3,), (2,)]
+        >>> pool.record(pool.lookup([1], k=1)[0], proposed=1, accepted=0)
+        >>> [p.tokens for p in pool.lookup([1], k=2)]
+        [(2,), (3,)]
+        """
+        proposed = min(proposed, len(phrase.tokens))
+        if not 0 <= accepted <= proposed:
+            raise PoolError(f"accepted: expected 0 to {proposed} (the tokens judged), got {accepted}.")
+        o = len(phrase.key)
+        if self.read_only or not proposed or o not in self._limit:
+            return
+        with self._lock:
+            self._record_depth(o, proposed, accepted)
+            bucket = self._table.get(phrase.key)
+            if bucket is None:
+                return
+            n = len(phrase.tokens)
+            for tokens in _ranked(bucket):
+                if tokens[:n] == phrase.tokens:
+                    source, hits, trials, _ = bucket[tokens]
+                    hits, trials = hits + accepted, trials + accepted + (accepted < proposed)
+                    if trials > MOST_TRIALS:
+                        hits, trials = hits / 2, trials / 2
+                    bucket[tokens] = _fact(source, hits, trials)
+                    self._mixed.add(phrase.key)
+                    if accepted:
+                        self._table.move_to_end(phrase.key)
+                    return
+
+    def _record_depth(self, o: int, proposed: int, accepted: int) -> None:
+        reached, followed = self._reached[o], self._accepted[o]
+        for d in range(min(accepted + 1, proposed)):
+            reached[d] += 1
+            followed[d] += d < accepted
+            if reached[d] > DEPTH_MOST:
+                reached[d], followed[d] = reached[d] / 2, followed[d] / 2
+        self._set_limit(o)
+
+    def _set_limit(self, o: int) -> None:
+        """Cut where Π_{j≤d} a_{o,j} falls below `SURVIVAL`, a_{o,j} the acceptance at depth j; one token stays."""
+        survival = 1.0
+        for d, (reached, followed) in enumerate(zip(self._reached[o], self._accepted[o], strict=True)):
+            survival *= (followed + DEPTH_PRIOR * DEPTH_WEIGHT) / (reached + DEPTH_WEIGHT)
+            if survival < SURVIVAL:
+                self._limit[o] = max(1, d)
+                return
+        self._limit[o] = self.phrase_len
+
+    def acceptance(self, order: int) -> list[float]:
+        """Acceptance by depth under keys of one length: share of the judged tokens that the target chose, with a prior.
+
+        >>> [round(a, 2) for a in PhrasePool(phrase_len=3).acceptance(2)]
+        [0.8, 0.8, 0.8]
+        """
+        if order not in self._reached:
+            raise PoolError(f"order: expected one of {self.orders}, got {order!r}.")
+        return [
+            (f + DEPTH_PRIOR * DEPTH_WEIGHT) / (r + DEPTH_WEIGHT)
+            for r, f in zip(self._reached[order], self._accepted[order], strict=True)
+        ]
+
+    def _leave_open(self, text: Tokens, source: str) -> None:
+        """Note the tail of a text that may go on."""
+        ends: dict[int, list[int]] = {}
+        for end in self._ends(text):
+            ends.setdefault(text[end - 1], []).append(end)
+        self._open[text] = source, ends
+        if len(self._open) > OPEN_TEXTS:
+            oldest, (source, _) = self._open.popitem(last=False)
+            self._close(oldest, source)
+
+    def _close(self, text: Tokens, source: str) -> None:
+        """Store the phrases that a text has begun, short as they are."""
+        for end in self._ends(text):
+            for o in self.orders:
+                if o <= end:
+                    self._insert(text[end - o : end], text[end:], source)
+
+    def _insert(self, key: Tokens, phrase: Tokens, source: str) -> None:
+        table = self._table
+        bucket = table.get(key)
+        if bucket is None:
+            table[key] = {phrase: FRESH[source]}
+            if source not in PLAIN:
+                self._mixed.add(key)
+            self._size += 1
+        else:
+            table.move_to_end(key)
+            self._size += self._put(bucket, key, phrase, source)
+        if self._size > self.max_phrases:
+            self._shrink()
+
+    def _put(self, bucket: Bucket, key: Tokens, phrase: Tokens, source: str) -> int:
+        """Make `phrase` the newest of `bucket`; how many phrases that adds."""
+        known = bucket.pop(phrase, None)
+        if source not in PLAIN:
+            self._mixed.add(key)
+        if known is not None:
+            better = SOURCES[source] > SOURCES[known[0]]
+            bucket[phrase] = _fact(source, known[1], known[2]) if better else known
+            return 0
+        full = len(bucket) >= self.per_key
+        if full:
+            worst = next(iter(bucket)) if key not in self._mixed else min(bucket, key=lambda t: bucket[t][3])
+            del bucket[worst]
+        bucket[phrase] = FRESH[source]
+        return 0 if full else 1
+
+    def _shrink(self) -> None:
+        """Keep to `max_phrases`: the least recently used key gives its oldest phrase."""
+        table = self._table
+        while self._size > self.max_phrases:
+            key, bucket = next(iter(table.items()))
+            if len(bucket) == 1:
+                del table[key]
+                self._mixed.discard(key)
+            else:
+                del bucket[next(iter(bucket))]
+            self._size -= 1
+
+    @staticmethod
+    def _check_source(source: str) -> None:
+        if source not in SOURCES:
+            raise PoolError(f"source: expected one of {', '.join(SOURCES)}; got {source!r}.")
+
+    # ---- keeping ---------------------------------------------------------------------------------------------------------
+
+    def options(self) -> dict[str, Any]:
+        """What the pool was made with.
+
+        >>> PhrasePool().options()["orders"]
+        [3, 2, 1]
+        """
+        return {
+            "phrase_len": self.phrase_len,
+            "orders": list(self.orders),
+            "per_key": self.per_key,
+            "max_phrases": self.max_phrases,
+            "namespace": self.namespace,
+        }
+
+    def clear(self) -> None:
+        """Forget everything.
+
+        >>> pool = PhrasePool()
+        >>> pool.correct([1], [2], "output")
+        >>> pool.clear()
+        >>> len(pool), pool.lookup([1], k=1)
+        (0, [])
+        """
+        with self._lock:
+            self._table.clear()
+            self._mixed.clear()
+            self._open.clear()
+            self._size = 0
+            for o in self.orders:
+                self._reached[o], self._accepted[o] = [0.0] * self.phrase_len, [0.0] * self.phrase_len
+                self._limit[o] = self.phrase_len
+
+    def buckets(self) -> Iterator[tuple[Tokens, Bucket]]:
+        """Every key with its phrases, least recently used key first and oldest phrase first; begun phrases included."""
+        with self._lock:
+            table = OrderedDict((key, dict(bucket)) for key, bucket in self._table.items())
+            for text, (source, _) in self._open.items():
+                for end in self._ends(text):
+                    for o in self.orders:
+                        if o <= end:
+                            key = text[end - o : end]
+                            self._put(table.setdefault(key, {}), key, text[end:], source)
+                            table.move_to_end(key)
+        return iter(table.items())
+
+    def save(self, path: str | os.PathLike[str], fingerprint: str) -> None:
+        """Write the pool to a file, whole or not at all.
+
+        Args:
+            path: where; a file of that name is replaced in one step.
+            fingerprint: of the tokenizer, see `tokenizer_fingerprint`: tokens mean nothing under another one.
+
+        Raises:
+            PoolError: the file cannot be written; the old one is untouched.
+        """
+        from .poolfile import write_pool
+
+        write_pool(self, path, fingerprint)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], fingerprint: str, **overrides: Any) -> PhrasePool:
+        """Read what `save` wrote; it makes the same proposals.
+
+        Args:
+            path: the file.
+            fingerprint: of the tokenizer in use.
+            **overrides: options of the class that shall differ from the file's: `per_key`, `max_phrases`, `read_only`.
+                Name the `namespace` of a pool that has one.
+
+        Raises:
+            PoolError: damaged file, other tokenizer, other version or namespace; says what came and what to do.
+        """
+        from .poolfile import read_pool
+
+        return read_pool(cls, path, fingerprint, overrides)
+
+
+def _fact(source: str, hits: float, trials: float) -> Fact:
+    """What is known of a phrase, with the mean of Beta(2μ + accepted, 2(1-μ) + refused), μ the source's prior, as its rank."""
+    return (source, hits, trials, (SOURCES[source] * PRIOR_WEIGHT + hits) / (PRIOR_WEIGHT + trials))
+
+
+FRESH: dict[str, Fact] = {source: _fact(source, 0.0, 0.0) for source in SOURCES}
+PLAIN = frozenset(source for source, prior in SOURCES.items() if prior == max(SOURCES.values()))
+"""Sources whose fresh phrases rank alike, so that a bucket of them needs no sorting."""
+
+
+def _ranked(bucket: Bucket) -> list[Tokens]:
+    """Phrases of `bucket`, best first; of equals the newest first."""
+    rows = [(fact[3], j, tokens) for j, (tokens, fact) in enumerate(bucket.items())]
+    rows.sort(reverse=True)
+    return [row[2] for row in rows]
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """A digest of what a token id means: the vocabulary and the special ids.
+
+    >>> class Toy:
+    ...     all_special_ids = [0]
+    ...
+    ...     def get_vocab(self):
+    ...         return {"<s>": 0, "a": 1}
+    >>> tokenizer_fingerprint(Toy())[:12]
+    '1d347dd5de1a'
+    """
+    try:
+        vocabulary = sorted(tokenizer.get_vocab().items())
+    except (AttributeError, NotImplementedError) as error:
+        raise PoolError(
+            f"tokenizer: expected one with get_vocab(), got {type(tokenizer).__name__}; give the pool's file a fingerprint of "
+            "your own instead."
+        ) from error
+    special = sorted(int(i) for i in getattr(tokenizer, "all_special_ids", ()))
+    text = json.dumps([vocabulary, special], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
