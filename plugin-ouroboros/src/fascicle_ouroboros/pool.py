@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import PoolError
+from .poolfile import read_pool, write_pool
 
 if TYPE_CHECKING:
-    import os
+    from .poolfile import Contents
 
 __all__ = ["SOURCES", "Phrase", "PhrasePool", "tokenizer_fingerprint"]
 
@@ -42,6 +44,7 @@ MOST_TRIALS = 64.0
 DEPTH_PRIOR, DEPTH_WEIGHT, DEPTH_MOST = 0.8, 8.0, 512.0
 SURVIVAL = 0.1
 OPEN_TEXTS = 8
+NAMESPACES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ class PhrasePool:
         self.phrase_len, self.per_key, self.max_phrases = phrase_len, per_key, max_phrases
         self.read_only, self.namespace = read_only, namespace
         self._lock = threading.RLock()
+        self._within: OrderedDict[str, PhrasePool] = OrderedDict()
+        self._shared: PhrasePool | None = None
         self._table: OrderedDict[Tokens, Bucket] = OrderedDict()  # least recently used key first
         self._mixed: set[Tokens] = set()  # keys whose phrases may differ in rank
         self._size = 0
@@ -165,13 +170,13 @@ class PhrasePool:
                 if o > n:
                     continue
                 key = tuple(tail[n - o :])
-                bucket = get(key)
-                if begun:
-                    bucket = self._with_begun(bucket, key, begun)
+                stored = get(key)
+                bucket = self._with_begun(stored, key, begun) if begun else stored
                 if bucket is None:
                     continue
                 limit = self._limit[o] if length is None else length
-                for tokens in reversed(bucket) if key not in self._mixed else _ranked(bucket):
+                plain = bucket is stored and key not in self._mixed
+                for tokens in reversed(bucket) if plain else _ranked(bucket):
                     phrase = tokens[:limit]
                     m = len(phrase)
                     for j, better in enumerate(found):
@@ -185,7 +190,43 @@ class PhrasePool:
                         found.append(_phrase(phrase, bucket[tokens][0], key))
                         if len(found) == k:
                             return found
+        if self._shared is not None:
+            for other in self._shared.lookup(tail, k, length):
+                m = len(other.tokens)
+                if len(found) < k and all(better.tokens[:m] != other.tokens for better in found):
+                    found.append(other)
         return found
+
+    def within(self, namespace: str, *, share: bool = False) -> PhrasePool:
+        """The pool of one namespace, with this pool's options: nothing learnt there is proposed here or in another namespace.
+
+        The same name gives the same pool. At most 16 are kept; the one not asked for the longest time is forgotten.
+
+        Args:
+            namespace: of a user, a project, a language.
+            share: also propose this pool's phrases, after those of the namespace.
+
+        >>> pool = PhrasePool()
+        >>> pool.within("ann").correct([1], [2], "output")
+        >>> (
+        ...     len(pool.within("ann").lookup([1], k=1)),
+        ...     len(pool.within("bob").lookup([1], k=1)),
+        ...     len(pool.lookup([1], k=1)),
+        ... )
+        (1, 0, 0)
+        """
+        if not isinstance(namespace, str) or not namespace:
+            raise PoolError(f"namespace: expected a name, got {namespace!r}.")
+        with self._lock:
+            pool = self._within.pop(namespace, None)
+            if pool is None:
+                options = self.options() | {"namespace": namespace, "read_only": self.read_only}
+                pool = PhrasePool(**options)
+            pool._shared = self if share else None
+            self._within[namespace] = pool
+            if len(self._within) > NAMESPACES:
+                self._within.popitem(last=False)
+        return pool
 
     def _with_begun(
         self, bucket: Bucket | None, key: Tokens, begun: Sequence[tuple[Tokens, str, int]]
@@ -197,7 +238,7 @@ class PhrasePool:
                 if not changed:
                     bucket, changed = dict(bucket or {}), True
                 assert bucket is not None
-                self._put(bucket, key, text[end:], source)
+                self._put(bucket, text[end:], source, mixed=True)
         return bucket
 
     def _ends(self, text: Tokens) -> range:
@@ -358,23 +399,24 @@ class PhrasePool:
             self._size += 1
         else:
             table.move_to_end(key)
-            self._size += self._put(bucket, key, phrase, source)
+            mixed = key in self._mixed
+            if source not in PLAIN and not mixed:
+                self._mixed.add(key)
+                mixed = True
+            self._size += self._put(bucket, phrase, source, mixed=mixed)
         if self._size > self.max_phrases:
             self._shrink()
 
-    def _put(self, bucket: Bucket, key: Tokens, phrase: Tokens, source: str) -> int:
+    def _put(self, bucket: Bucket, phrase: Tokens, source: str, *, mixed: bool) -> int:
         """Make `phrase` the newest of `bucket`; how many phrases that adds."""
         known = bucket.pop(phrase, None)
-        if source not in PLAIN:
-            self._mixed.add(key)
         if known is not None:
             better = SOURCES[source] > SOURCES[known[0]]
             bucket[phrase] = _fact(source, known[1], known[2]) if better else known
             return 0
         full = len(bucket) >= self.per_key
         if full:
-            worst = next(iter(bucket)) if key not in self._mixed else min(bucket, key=lambda t: bucket[t][3])
-            del bucket[worst]
+            _drop_worst(bucket, mixed=mixed)
         bucket[phrase] = FRESH[source]
         return 0 if full else 1
 
@@ -429,7 +471,7 @@ class PhrasePool:
                 self._reached[o], self._accepted[o] = [0.0] * self.phrase_len, [0.0] * self.phrase_len
                 self._limit[o] = self.phrase_len
 
-    def buckets(self) -> Iterator[tuple[Tokens, Bucket]]:
+    def _snapshot(self) -> list[tuple[Tokens, Bucket]]:
         """Every key with its phrases, least recently used key first and oldest phrase first; begun phrases included."""
         with self._lock:
             table = OrderedDict((key, dict(bucket)) for key, bucket in self._table.items())
@@ -438,9 +480,34 @@ class PhrasePool:
                     for o in self.orders:
                         if o <= end:
                             key = text[end - o : end]
-                            self._put(table.setdefault(key, {}), key, text[end:], source)
+                            self._put(table.setdefault(key, {}), text[end:], source, mixed=True)
                             table.move_to_end(key)
-        return iter(table.items())
+        return list(table.items())
+
+    @classmethod
+    def _from_contents(cls, contents: Contents, path: str | os.PathLike[str], overrides: dict[str, Any]) -> PhrasePool:
+        for name in ("phrase_len", "orders"):
+            asked, made = overrides.get(name), contents.options[name]
+            if asked is not None and (sorted(asked, reverse=True) if name == "orders" else asked) != made:
+                raise PoolError(
+                    f"{os.fspath(path)}: {name}: the file was made with {made!r}, asked for {asked!r}. Leave the option out, or "
+                    "begin a new pool."
+                )
+        pool = cls(**{**contents.options, **overrides})
+        for key, bucket in contents.table:
+            pool._table[key] = {tokens: _fact(*fact) for tokens, fact in bucket}
+            pool._size += len(bucket)
+            facts = [fact for _, fact in bucket]
+            if any(source not in PLAIN or trials for source, _, trials in facts):
+                pool._mixed.add(key)
+            while len(pool._table[key]) > pool.per_key:
+                _drop_worst(pool._table[key], mixed=True)
+                pool._size -= 1
+        for o, (reached, accepted) in contents.depths.items():
+            pool._reached[o], pool._accepted[o] = list(reached), list(accepted)
+            pool._set_limit(o)
+        pool._shrink()
+        return pool
 
     def save(self, path: str | os.PathLike[str], fingerprint: str) -> None:
         """Write the pool to a file, whole or not at all.
@@ -452,9 +519,9 @@ class PhrasePool:
         Raises:
             PoolError: the file cannot be written; the old one is untouched.
         """
-        from .poolfile import write_pool
-
-        write_pool(self, path, fingerprint)
+        table = self._snapshot()
+        depths = {o: (self._reached[o], self._accepted[o]) for o in self.orders}
+        write_pool(path, fingerprint, self.options(), table, depths)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], fingerprint: str, **overrides: Any) -> PhrasePool:
@@ -469,9 +536,8 @@ class PhrasePool:
         Raises:
             PoolError: damaged file, other tokenizer, other version or namespace; says what came and what to do.
         """
-        from .poolfile import read_pool
-
-        return read_pool(cls, path, fingerprint, overrides)
+        contents = read_pool(path, fingerprint, overrides.get("namespace", ""))
+        return cls._from_contents(contents, path, overrides)
 
 
 def _fact(source: str, hits: float, trials: float) -> Fact:
@@ -482,6 +548,11 @@ def _fact(source: str, hits: float, trials: float) -> Fact:
 FRESH: dict[str, Fact] = {source: _fact(source, 0.0, 0.0) for source in SOURCES}
 PLAIN = frozenset(source for source, prior in SOURCES.items() if prior == max(SOURCES.values()))
 """Sources whose fresh phrases rank alike, so that a bucket of them needs no sorting."""
+
+
+def _drop_worst(bucket: Bucket, *, mixed: bool) -> None:
+    """Take the lowest ranked phrase out, of equals the oldest."""
+    del bucket[min(bucket, key=lambda tokens: bucket[tokens][3]) if mixed else next(iter(bucket))]
 
 
 def _ranked(bucket: Bucket) -> list[Tokens]:
