@@ -7,18 +7,20 @@ a matter of the mask.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["TreeLayer", "keep", "new_cache", "read", "rollback"]
 
 _SMALLEST = 64
 
 
-class TreeLayer(DynamicLayer):
+class TreeLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values of one layer in a buffer that doubles when it is full.
 
     Example:
@@ -31,7 +33,7 @@ class TreeLayer(DynamicLayer):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._length = 0
         self._buffers: tuple[Tensor, Tensor] | None = None
 
@@ -45,8 +47,7 @@ class TreeLayer(DynamicLayer):
         assert self._buffers is not None
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[..., start:end, :] = states
-        self._show(end)
-        return self.keys, self.values
+        return self._show(end)
 
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` positions."""
@@ -82,10 +83,12 @@ class TreeLayer(DynamicLayer):
                 new[..., : self._length, :] = old[..., : self._length, :]
         self._buffers = grown[0], grown[1]
 
-    def _show(self, length: int) -> None:
+    def _show(self, length: int) -> tuple[Tensor, Tensor]:
         assert self._buffers is not None
         self._length = length
-        self.keys, self.values = (buffer[..., :length, :] for buffer in self._buffers)
+        keys, values = (buffer[..., :length, :] for buffer in self._buffers)
+        self.keys, self.values = keys, values
+        return keys, values
 
 
 def new_cache() -> Cache:
@@ -100,23 +103,26 @@ def new_cache() -> Cache:
 
 def rollback(cache: Cache, length: int) -> None:
     """Forget all but the first `length` positions, in every layer. The only place that shortens a cache."""
-    for layer in cache.layers:
+    for layer in _layers(cache):
         layer.truncate(length)
 
 
 def keep(cache: Cache, start: int, rows: Sequence[int]) -> None:
     """Of the positions from `start` on keep those at `start + row`, in every layer."""
-    for layer in cache.layers:
+    for layer in _layers(cache):
         layer.keep(start, rows)
 
 
 def read(cache: Cache, into: Cache, length: int) -> None:
     """Replace the contents of `into` by the first `length` positions of `cache`; `into` keeps its kind of layers."""
-    for index, layer in enumerate(cache.layers):
+    targets = _layers(into)
+    for index, layer in enumerate(_layers(cache)):
         if layer.get_seq_length() == 0:
             continue
-        if index < len(into.layers):
-            into.layers[index].reset()
-            if hasattr(into.layers[index], "cumulative_length"):
-                into.layers[index].cumulative_length = 0
+        if index < len(targets):
+            targets[index].reset()
         into.update(layer.keys[..., :length, :].clone(), layer.values[..., :length, :].clone(), index)
+
+
+def _layers(cache: Cache) -> list[Any]:
+    return list(cache.layers)

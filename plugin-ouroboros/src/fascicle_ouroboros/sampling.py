@@ -14,12 +14,14 @@ rejection sampling over all proposals ([`accept_candidates`]; SpecInfer, Miao et
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import LogitsProcessor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "Coupled",
@@ -99,7 +101,9 @@ class Coupled:
         size = len(scores)
         noise = self._noise.get(position)
         if noise is None or len(noise) < size:
-            self._noise = {p: g for p, g in self._noise.items() if p > position - 64}  # draft and target ask for the same ones
+            self._noise = {
+                p: g for p, g in self._noise.items() if p > position - 64
+            }  # draft and target ask for the same ones
             noise = self._noise[position] = gumbel(self.seed, position, size)
         return int(np.argmax(scores.double().cpu().numpy() + noise[:size]))
 
@@ -135,10 +139,10 @@ class Leviathan:
         return draw(q, self._draft.random()), q
 
 
-class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
+class GumbelNoise(LogitsProcessor):
     """Adds the coupled rule's noise to the scores: the argmax of what comes out is the sampled token.
 
-    With it an ordinary greedy loop samples, and writes what [`Coupled`] writes.
+    With it an ordinary greedy loop samples, and writes what [`Coupled`] writes. `padding`: tokens before the text of each row.
 
     Example:
         >>> noise = GumbelNoise(seed=3)
@@ -147,13 +151,15 @@ class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
         True
     """
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, padding: Sequence[int] = ()) -> None:
+        self.seed, self.padding = seed, padding
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """(B, V) scores with noise, double precision."""
-        position, size = input_ids.shape[1], scores.shape[1]
-        noise = np.stack([gumbel(row_seed(self.seed, row), position, size) for row in range(len(scores))])
+        rows, size = scores.shape
+        starts = self.padding or [0] * rows
+        places = [input_ids.shape[1] - start for start in starts]
+        noise = np.stack([gumbel(row_seed(self.seed, row), place, size) for row, place in enumerate(places)])
         return scores.double() + torch.from_numpy(noise).to(scores.device)
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
 
 from . import cache as kv
 from .tree import ROOT, DraftTree
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["ModelState", "Verification", "verification"]
 
@@ -78,6 +81,12 @@ class ModelState:
         self._takes_positions = "position_ids" in accepts
         self._takes_logits = "logits_to_keep" in accepts
         self.device: torch.device = next(model.parameters()).device
+
+    def resume(self, cache: Any, tokens: Sequence[int]) -> None:
+        """Start from another cache, which has read a first part of `tokens`."""
+        length = cache.get_seq_length()
+        kv.read(cache, self.cache, length)
+        self.cached = list(tokens[:length])
 
     @torch.no_grad()
     def forward(self, unread: Sequence[int], tree: DraftTree) -> Tensor:
@@ -217,9 +226,11 @@ def _bound(logits: Tensor) -> float:
     """Rounding explains less than this; a wrong mask moves logits by about as much as another context does."""
     ends = logits[:, -1]  # (3, V): the same last token in three contexts
     context = min(float((ends[i] - ends[j]).abs().max()) for i, j in ((0, 1), (0, 2), (1, 2)))
-    eps = max(torch.finfo(logits.dtype).eps, torch.finfo(torch.float32).eps)  # softmax and rotations are float32 everywhere
+    eps = max(
+        torch.finfo(logits.dtype).eps, torch.finfo(torch.float32).eps
+    )  # softmax and rotations are float32 everywhere
     scale = max(float(logits.abs().max()), 1e-3)
-    return min(eps**0.5 * scale, max(context / 2, 8 * eps * scale))
+    return float(min(eps**0.5 * scale, max(context / 2, 8 * eps * scale)))
 
 
 def _difference(state: ModelState, logits: Tensor, texts: list[list[int]]) -> float:
@@ -243,7 +254,7 @@ def _difference(state: ModelState, logits: Tensor, texts: list[list[int]]) -> fl
     rows = state.forward(texts[2][_PREFIX : _PREFIX + 1], branch)
     off += [rows[node] - logits[2, _PREFIX + node] for node in (ROOT, *path)]
     worst = float(torch.stack(off).abs().max())
-    return worst if worst == worst else float("inf")
+    return float("inf") if math.isnan(worst) else worst
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """The text while it is written: processors once for each token, every stopping criterion after each token, streaming.
 
 The order is that of transformers' sampling loop: processors, choice, append, criteria, streamer. Since it is kept token by token,
-inside a verified block as well, stateful processors, stop strings, time limits and criteria of one's own mean what they always mean.
+inside a verified block as well, stateful processors, stop strings, time limits and criteria of one's own mean what they always do.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList, StopStringCriteria
+from transformers import StoppingCriteria, StopStringCriteria
 
 from .errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import LogitsProcessorList, StoppingCriteriaList
 
 __all__ = ["TEXT_FREE", "Text", "TokenQueue", "stop_string_criteria"]
 
@@ -83,7 +86,8 @@ class Text:
     def process(self, row: Tensor) -> Tensor:
         """Processed scores (V,) of the next token; to be asked once for each token that is appended."""
         logits = row.to(copy=True, dtype=torch.float32, device=self._ids.device)[None]
-        scores: Tensor = self.processors(self.ids, logits)
+        process: Any = self.processors
+        scores: Tensor = process(self.ids, logits)
         if self.scores is not None:
             self.scores += (scores,)
         if self.logits is not None:
@@ -151,7 +155,7 @@ class TokenQueue:
             thread.join()
 
 
-class _Event(StoppingCriteria):  # type: ignore[misc]
+class _Event(StoppingCriteria):
     def __init__(self) -> None:
         self._event = threading.Event()
 

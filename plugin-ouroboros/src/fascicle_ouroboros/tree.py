@@ -10,9 +10,12 @@ children, so any first part of the numbering is a tree as well.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["ROOT", "DraftTree"]
 
