@@ -140,9 +140,9 @@ class CostModel:
         self._plain: deque[float] = deque(maxlen=15)
         self._scale = 1.0
         self._ratios: dict[int, deque[float]] = {}
-        self._factor: dict[int, float] = {}
         self._seen: dict[int, int] = {}
         self._rounds = 0
+        self._factors = [1.0] * (self.sizes[-1] + 1)
         self._nearest = [min(self.sizes, key=lambda size: (abs(size - k), size)) for k in range(self.sizes[-1] + 1)]
 
     def seconds(self, k: int, context: int) -> float:
@@ -151,7 +151,7 @@ class CostModel:
         >>> CostModel({(1, 0): 1.0, (4, 0): 1.6}).seconds(2, 0)
         1.2
         """
-        return self._measured(k, context) * self._scale * self._factor.get(self._grid(k), 1.0)
+        return self._measured(k, context) * self._scale * self._factors[min(k, self.sizes[-1])]
 
     def curve(self, context: int, most: int) -> list[float]:
         """`[0, t(1, L), ..., t(most, L)]`; L to the nearest 32.
@@ -166,11 +166,11 @@ class CostModel:
                 self._curves.clear()
             base = [0.0, *(self._measured(k, 32 * near) for k in range(1, most + 1))]
             self._curves[near, most] = base
-        scale = self._scale
-        if not self._factor:
-            return [scale * t for t in base]
-        factor, grid = self._factor, self._grid
-        return [scale * t * factor.get(grid(k), 1.0) for k, t in enumerate(base)]
+        scale, factors = self._scale, self._factors
+        if most < len(factors):
+            return [scale * t * f for t, f in zip(base, factors, strict=False)]
+        last = factors[-1]
+        return [scale * t * f for t, f in zip(base, factors + [last] * (most + 1 - len(factors)), strict=True)]
 
     def observe(self, k: int, context: int, seconds: float) -> None:
         """Correct the model by one forward. A single slow one changes nothing: medians of the last ones count.
@@ -192,16 +192,20 @@ class CostModel:
             self._plain.append(ratio)
             self._scale = _median([*self._plain, *[self._scale] * (3 - len(self._plain))])
         else:
-            size = self._grid(k)
+            size = self._nearest[k]
             ratios = self._ratios.setdefault(size, deque(maxlen=9))
             ratios.append(ratio / self._scale)
-            self._factor[size] = _median([*ratios, *[1.0] * (3 - len(ratios))])
             self._seen[size] = self._rounds
-        for size in [size for size, last in self._seen.items() if self._rounds - last > 256]:
-            del self._seen[size], self._ratios[size], self._factor[size]
+            self._correct(size, _median([*ratios, *[1.0] * (3 - len(ratios))]))
+        if self._rounds % 32 == 0:
+            for size in [size for size, last in self._seen.items() if self._rounds - last >= 256]:
+                del self._seen[size], self._ratios[size]
+                self._correct(size, 1.0)
 
-    def _grid(self, k: int) -> int:
-        return self._nearest[k] if k < len(self._nearest) else self.sizes[-1]
+    def _correct(self, size: int, factor: float) -> None:
+        for k, nearest in enumerate(self._nearest):
+            if nearest == size and k > 1:
+                self._factors[k] = factor
 
     def _measured(self, k: int, context: int) -> float:
         """Interpolated in k and in L, never assumed to grow; beyond the measurements the last slope goes on, if it rises."""
@@ -484,6 +488,10 @@ class Controller:
         if room < 1 or most < 2:
             return plain
         survivals = [self._rates.survival(p, j, hot=self._hot) for j, p in enumerate(proposals[: self.phrases])]
+        if not self.draft_cost:  # mostly it is plain at a glance that nothing pays
+            hoped = 1.0 + sum(sum(survival[: min(self.length, room)]) for survival in survivals)
+            if hoped * t1 <= (1 + self.margin) * min(curve[2:]):
+                return plain
         nodes, gains = _trie(proposals[: self.phrases], survivals, min(self.length, room))
         best = self._best_phrases(nodes, gains, curve, context)
         drafted = self._best_draft(nodes, gains, curve, room, context) if self.draft_cost else plain

@@ -37,7 +37,6 @@ said in a context that did not come true (corrected), and that before what it re
 Tokens = tuple[int, ...]
 Fact = tuple[str, float, float, float]  # source, accepted, trials, score
 Bucket = dict[Tokens, Fact]
-_Begun = tuple[str, dict[int, list[int]]]  # source, and by token the places where an unfinished phrase follows it
 
 PRIOR_WEIGHT = 2.0
 MOST_TRIALS = 64.0
@@ -123,10 +122,11 @@ class PhrasePool:
         self._table: OrderedDict[Tokens, Bucket] = OrderedDict()  # least recently used key first
         self._mixed: set[Tokens] = set()  # keys whose phrases may differ in rank
         self._size = 0
-        self._open: OrderedDict[Tokens, _Begun] = OrderedDict()  # the tails of texts that may go on
+        self._open: OrderedDict[Tokens, str] = OrderedDict()  # the tails of texts that may go on, and their source
         self._tail_len = phrase_len + self.orders[0]
         self._reached = {o: [0.0] * phrase_len for o in self.orders}
         self._accepted = {o: [0.0] * phrase_len for o in self.orders}
+        self._judged = dict.fromkeys(self.orders, 0)
         self._limit = dict.fromkeys(self.orders, phrase_len)
 
     def __len__(self) -> int:
@@ -163,9 +163,9 @@ class PhrasePool:
         last, get = tail[-1], self._table.get
         with self._lock:
             begun: list[tuple[Tokens, str, int]] = []
-            for text, (source, ends) in self._open.items():
-                if last in ends:
-                    begun += [(text, source, end) for end in ends[last]]
+            for text, source in self._open.items():
+                if last in text and text.index(last) < len(text) - 1:
+                    begun += [(text, source, end) for end in self._ends(text) if text[end - 1] == last]
             for o in self.orders:
                 if o > n:
                     continue
@@ -280,7 +280,9 @@ class PhrasePool:
                 for o in orders:
                     if o <= end:
                         insert(text[end - o : end], phrase, source)
-            self._leave_open(text[-H:], source)
+            self._open[text[-H:]] = source
+            if len(self._open) > OPEN_TEXTS:
+                self._close(*self._open.popitem(last=False))
 
     def correct(self, tail: Sequence[int], tokens: Sequence[int], source: str) -> None:
         """Add `tokens` as a phrase that may follow `tail`, under every key length. Beyond P tokens it is cut.
@@ -327,18 +329,21 @@ class PhrasePool:
             bucket = self._table.get(phrase.key)
             if bucket is None:
                 return
-            n = len(phrase.tokens)
-            for tokens in _ranked(bucket):
-                if tokens[:n] == phrase.tokens:
-                    source, hits, trials, _ = bucket[tokens]
-                    hits, trials = hits + accepted, trials + accepted + (accepted < proposed)
-                    if trials > MOST_TRIALS:
-                        hits, trials = hits / 2, trials / 2
-                    bucket[tokens] = _fact(source, hits, trials)
-                    self._mixed.add(phrase.key)
-                    if accepted:
-                        self._table.move_to_end(phrase.key)
+            tokens = phrase.tokens
+            if tokens not in bucket:  # it was cut, or is forgotten
+                n = len(tokens)
+                longer = [t for t in bucket if t[:n] == tokens]
+                if not longer:
                     return
+                tokens = max(reversed(longer), key=lambda t: bucket[t][3])
+            source, hits, trials, _ = bucket[tokens]
+            hits, trials = hits + accepted, trials + accepted + (accepted < proposed)
+            if trials > MOST_TRIALS:
+                hits, trials = hits / 2, trials / 2
+            bucket[tokens] = _fact(source, hits, trials)
+            self._mixed.add(phrase.key)
+            if accepted:
+                self._table.move_to_end(phrase.key)
 
     def _record_depth(self, o: int, proposed: int, accepted: int) -> None:
         reached, followed = self._reached[o], self._accepted[o]
@@ -347,7 +352,9 @@ class PhrasePool:
             followed[d] += d < accepted
             if reached[d] > DEPTH_MOST:
                 reached[d], followed[d] = reached[d] / 2, followed[d] / 2
-        self._set_limit(o)
+        self._judged[o] += 1
+        if self._judged[o] % 8 == 0:
+            self._set_limit(o)
 
     def _set_limit(self, o: int) -> None:
         """Cut where Π_{j≤d} a_{o,j} falls below `SURVIVAL`, a_{o,j} the acceptance at depth j; one token stays."""
@@ -371,16 +378,6 @@ class PhrasePool:
             (f + DEPTH_PRIOR * DEPTH_WEIGHT) / (r + DEPTH_WEIGHT)
             for r, f in zip(self._reached[order], self._accepted[order], strict=True)
         ]
-
-    def _leave_open(self, text: Tokens, source: str) -> None:
-        """Note the tail of a text that may go on."""
-        ends: dict[int, list[int]] = {}
-        for end in self._ends(text):
-            ends.setdefault(text[end - 1], []).append(end)
-        self._open[text] = source, ends
-        if len(self._open) > OPEN_TEXTS:
-            oldest, (source, _) = self._open.popitem(last=False)
-            self._close(oldest, source)
 
     def _close(self, text: Tokens, source: str) -> None:
         """Store the phrases that a text has begun, short as they are."""
@@ -469,13 +466,13 @@ class PhrasePool:
             self._size = 0
             for o in self.orders:
                 self._reached[o], self._accepted[o] = [0.0] * self.phrase_len, [0.0] * self.phrase_len
-                self._limit[o] = self.phrase_len
+                self._limit[o], self._judged[o] = self.phrase_len, 0
 
     def _snapshot(self) -> list[tuple[Tokens, Bucket]]:
         """Every key with its phrases, least recently used key first and oldest phrase first; begun phrases included."""
         with self._lock:
             table = OrderedDict((key, dict(bucket)) for key, bucket in self._table.items())
-            for text, (source, _) in self._open.items():
+            for text, source in self._open.items():
                 for end in self._ends(text):
                     for o in self.orders:
                         if o <= end:
@@ -519,8 +516,12 @@ class PhrasePool:
         Raises:
             PoolError: the file cannot be written; the old one is untouched.
         """
-        table = self._snapshot()
-        depths = {o: (self._reached[o], self._accepted[o]) for o in self.orders}
+        with self._lock:
+            for o in self.orders:
+                self._set_limit(o)
+                self._judged[o] = 0
+            table = self._snapshot()
+            depths = {o: (list(self._reached[o]), list(self._accepted[o])) for o in self.orders}
         write_pool(path, fingerprint, self.options(), table, depths)
 
     @classmethod
@@ -552,7 +553,13 @@ PLAIN = frozenset(source for source, prior in SOURCES.items() if prior == max(SO
 
 def _drop_worst(bucket: Bucket, *, mixed: bool) -> None:
     """Take the lowest ranked phrase out, of equals the oldest."""
-    del bucket[min(bucket, key=lambda tokens: bucket[tokens][3]) if mixed else next(iter(bucket))]
+    worst = next(iter(bucket))
+    if mixed:
+        lowest = bucket[worst][3]
+        for tokens, fact in bucket.items():
+            if fact[3] < lowest:
+                worst, lowest = tokens, fact[3]
+    del bucket[worst]
 
 
 def _ranked(bucket: Bucket) -> list[Tokens]:
