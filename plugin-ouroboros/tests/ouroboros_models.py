@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import string
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 VOCAB = 48
 WINDOW = 10
+LETTERS = string.ascii_lowercase + string.ascii_uppercase[:22]
+"""A token each."""
 TOKENS = 24
 SIZES = {
     "vocab_size": VOCAB,
@@ -118,6 +121,17 @@ def greedy(name: str, seed: int = 0, tokens: int = TOKENS, model_seed: int = 0) 
     """What transformers writes, prompt included."""
     out = model(name, model_seed).generate(prompt(seed), max_new_tokens=tokens, do_sample=False)
     return tuple(out[0].tolist())
+
+
+@functools.cache
+def tokenizer() -> Any:
+    """Spells text letter by letter."""
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    speller = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(LETTERS)}, merges=[]))
+    speller.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=speller, pad_token=LETTERS[0])
 
 
 class Planned:

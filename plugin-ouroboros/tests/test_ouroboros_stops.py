@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import string
 import time
 from typing import Any
 
 import pytest
 import torch
-from ouroboros_models import TOKENS, greedy, model, oracle, prompt
+from ouroboros_models import LETTERS, TOKENS, greedy, model, oracle, prompt, tokenizer
 from transformers import DynamicCache, MaxTimeCriteria, StoppingCriteria
 
 from fascicle_ouroboros.engine import OuroborosEngine
@@ -17,7 +16,6 @@ from fascicle_ouroboros.options import DraftingOptions
 
 LONG = DraftingOptions(phrases=2, phrase_len=12, nodes=40, gamma=3)
 PROMPT = 9
-LETTERS = string.ascii_lowercase + string.ascii_uppercase[:22]  # a token each
 
 
 class Recorder:
@@ -108,23 +106,12 @@ def test_a_time_limit_holds_inside_a_block() -> None:
         assert engine.generate(prompt(), max_new_tokens=TOKENS, stopping_criteria=limit).shape[1] <= PROMPT + 4
 
 
-def _tokenizer() -> Any:
-    from tokenizers import Tokenizer, decoders, models
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {letter: i for i, letter in enumerate(LETTERS)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-
-
 def test_stop_strings_stop_at_every_place_of_a_block() -> None:
     text = greedy("llama", 0)
-    tokenizer = _tokenizer()
     for engine in engines():
         for at in range(0, 14, 3):
             stop = "".join(LETTERS[token] for token in text[PROMPT + at : PROMPT + at + 2])
-            asked = {"max_new_tokens": TOKENS, "stop_strings": [stop], "tokenizer": tokenizer}
+            asked = {"max_new_tokens": TOKENS, "stop_strings": [stop], "tokenizer": tokenizer()}
             expected = model().generate(prompt(), do_sample=False, **asked)
             assert torch.equal(engine.generate(prompt(), **asked), expected)
 

@@ -58,6 +58,7 @@ class OuroborosDecoder:
         self.stats: list[Stats] = []
         """One for each row that was written."""
         self._calls = 0
+        self._tokenizer: Any = None
         self._engine: OuroborosEngine | None = None
         self._draft: LoadedModel | None = None
 
@@ -71,6 +72,7 @@ class OuroborosDecoder:
             PoolError: a pool of another tokenizer.
         """
         engine = self._engine_of(model)
+        self._tokenizer = model.tokenizer
         config = self._settings(model, max_new_tokens)
         self._calls += 1
         seed = (self.run.seed * 1_000_003 + self._calls) % 2**62
@@ -112,7 +114,7 @@ class OuroborosDecoder:
         """Accepted tokens by source and by depth, and where the time went."""
         from .views import sections
 
-        return sections(self.stats) if self.stats else []
+        return sections(self.stats, self._tokenizer) if self.stats else []
 
     def _engine_of(self, model: LoadedModel) -> OuroborosEngine:
         if self._engine is None or self._engine.given is not model.model:
