@@ -327,76 +327,106 @@ def _median(values: Sequence[float]) -> float:
 # ---- how likely phrases are ----------------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class _Branch:
+    """A proposal, and where it leaves those that rank before it."""
+
+    phrase: Phrase
+    rank: int
+    """Among the proposals that begin with another token each; of no meaning where `shared` is positive."""
+    shared: int
+    """Tokens that it has in common with a better one."""
+    parent: int
+    """Index of that one."""
+    streak: int = 0
+    depth: int = 0
+    """Tokens of it that were judged so far."""
+
+
+def _branches(proposals: Sequence[Phrase], streak: int) -> list[_Branch]:
+    branches: list[_Branch] = []
+    rank = 0
+    for j, phrase in enumerate(proposals):
+        shared = parent = 0
+        for i in range(j):
+            m = _common(phrase.tokens, proposals[i].tokens)
+            if m > shared:
+                shared, parent = m, i
+        branches.append(_Branch(phrase, rank, shared, parent, streak))
+        rank += not shared
+    return branches
+
+
 class _Rates:
     """Acceptance of phrases, learnt from every token that was written, whether phrases were verified or not.
 
-    A cell is told apart by the key's length, the rank among the proposals, the source, and whether the token before was foretold
-    by a phrase (a copied passage mostly goes on). Cells borrow from their parent until they know enough; old outcomes fade.
+    First tokens are told apart by the key's length, the rank, the source, and how many tokens before were foretold (a copied
+    passage mostly goes on); further tokens by depth; and the token at which a phrase leaves a better one by itself. Cells borrow
+    from their parent until they know enough; old outcomes fade.
     """
 
     FIRST = (0.2, 0.35, 0.5)
     RANK = (1.0, 0.3, 0.15)
     NEXT = 0.7
+    INSTEAD = 0.2
     WEIGHT = 4.0
-    FADE = 0.97
+    FADE = 0.99
 
     def __init__(self) -> None:
         self._cells: dict[tuple[object, ...], list[float]] = {}
 
-    def survival(self, phrase: Phrase, rank: int, *, hot: bool) -> list[float]:
-        """P(the first d tokens of the phrase are what the target writes), d = 1, 2, ..."""
-        order, p = len(phrase.key), self._first(phrase, rank, hot=hot)
-        out = [p]
-        a = 0.0
-        for d in range(1, len(phrase.tokens)):
-            if d <= 4:
-                a = self._next(order, d, hot=hot)
-            p *= a
-            out.append(p)
+    def survivals(self, branches: Sequence[_Branch]) -> list[list[float]]:
+        """P(the first d tokens of each phrase are what the target writes), d = 1, 2, ..."""
+        out: list[list[float]] = []
+        left = 0.98  # what the first tokens of better phrases leave to others
+        for branch in branches:
+            alive = out[branch.parent][: branch.shared] if branch.shared else []
+            p, a = (alive[-1] if alive else 1.0), 0.0
+            for d in range(branch.shared, len(branch.phrase.tokens)):
+                if d == 0:
+                    a = min(self._rate_at(branch, 0), left)
+                    left -= a
+                elif d <= 4 or d == branch.shared or d == branch.shared + 1:
+                    a = self._rate_at(branch, d)
+                p *= a
+                alive.append(p)
+            out.append(alive)
         return out
 
-    def _first(self, phrase: Phrase, rank: int, *, hot: bool) -> float:
-        order, rank = min(len(phrase.key), 3), min(rank, 2)
-        prior = self.FIRST[order - 1] * self.RANK[rank]
-        parent = self._rate((order, rank), prior)
-        return self._rate((order, rank, hot, phrase.source in {"rejected", "corrected"}), parent)
+    def _names(self, branch: _Branch, d: int) -> tuple[tuple[object, ...], tuple[object, ...], float]:
+        """The cell of a token, its parent, and what holds before anything is known."""
+        order = min(len(branch.phrase.key), 3)
+        if d and d == branch.shared:
+            return ("instead", order, branch.streak), ("instead", order), self.INSTEAD
+        if d:
+            d = min(d, 4)
+            return (d, order, branch.streak), (d,), self.NEXT
+        rank, guessed = min(branch.rank, 2), branch.phrase.source in {"rejected", "corrected"}
+        return (
+            ("first", order, rank, branch.streak, guessed),
+            ("first", order, rank),
+            self.FIRST[order - 1] * self.RANK[rank],
+        )
 
-    def _next(self, order: int, d: int, *, hot: bool) -> float:
-        parent = self._rate(("next", d), self.NEXT)
-        return self._rate(("next", d, min(order, 3), hot), parent)
+    def _rate_at(self, branch: _Branch, d: int) -> float:
+        name, parent, prior = self._names(branch, d)
+        return self._rate(name, self._rate(parent, prior))
 
-    def _rate(self, cell: tuple[object, ...], prior: float) -> float:
-        known = self._cells.get(cell)
+    def _rate(self, name: tuple[object, ...], prior: float) -> float:
+        known = self._cells.get(name)
         return prior if known is None else (known[1] + prior * self.WEIGHT) / (known[0] + self.WEIGHT)
 
-    def learn(self, phrase: Phrase, rank: int, depth: int, *, hot: bool, hit: bool) -> None:
-        """The token at `depth` (0, 1, ...) of the phrase was judged."""
-        order = min(len(phrase.key), 3)
-        if depth == 0:
-            rank = min(rank, 2)
-            self._add((order, rank), hit)
-            self._add((order, rank, hot, phrase.source in {"rejected", "corrected"}), hit)
-        else:
-            d = min(depth, 4)
-            self._add(("next", d), hit)
-            self._add(("next", d, order, hot), hit)
-
-    def _add(self, name: tuple[object, ...], hit: bool) -> None:
-        cell = self._cells.get(name)
-        if cell is None:
-            cell = self._cells[name] = [0.0, 0.0]
-        cell[0] = cell[0] * self.FADE + 1.0
-        cell[1] = cell[1] * self.FADE + hit
-
-
-@dataclass(slots=True)
-class _Open:
-    """A proposal that the text may still come to follow."""
-
-    phrase: Phrase
-    rank: int
-    hot: bool
-    depth: int = 0
+    def learn(self, branch: _Branch, d: int, hit: bool) -> None:
+        """Token d (0, 1, ...) of a phrase was judged."""
+        if d < branch.shared:
+            return  # the better phrase stands for it
+        name, parent, _ = self._names(branch, d)
+        for cell_name in (parent, name):
+            cell = self._cells.get(cell_name)
+            if cell is None:
+                cell = self._cells[cell_name] = [0.0, 0.0]
+            cell[0] = cell[0] * self.FADE + 1.0
+            cell[1] = cell[1] * self.FADE + hit
 
 
 # ---- the controller ------------------------------------------------------------------------------------------------------
@@ -459,8 +489,8 @@ class Controller:
         self._alpha = [0.0, 0.0]  # judged, accepted tokens of the chain; both fade
         self._per_forward = [0.0, 0.0]  # forwards of the draft, tokens they gave
         self._draft_ratio: deque[float] = deque(maxlen=15)
-        self._open: list[_Open] = []
-        self._hot = False
+        self._open: list[_Branch] = []
+        self._streak = 0  # tokens in a row that some phrase foretold, 3 for more
         self._next_context = -1
         self._untold = False
         self._pads = True
@@ -487,12 +517,13 @@ class Controller:
         plain = Plan(0, 0, 0, 0, predicted=t1, context=context, reason="plain")
         if room < 1 or most < 2:
             return plain
-        survivals = [self._rates.survival(p, j, hot=self._hot) for j, p in enumerate(proposals[: self.phrases])]
+        branches = self._open[len(self._open) - min(len(proposals), self.phrases) :]
+        survivals = self._rates.survivals(branches)
         if not self.draft_cost:  # mostly it is plain at a glance that nothing pays
-            hoped = 1.0 + sum(sum(survival[: min(self.length, room)]) for survival in survivals)
+            hoped = 1.0 + sum(sum(s[b.shared : self.length]) for s, b in zip(survivals, branches, strict=True))
             if hoped * t1 <= (1 + self.margin) * min(curve[2:]):
                 return plain
-        nodes, gains = _trie(proposals[: self.phrases], survivals, min(self.length, room))
+        nodes, gains = _trie(branches, survivals, min(self.length, room))
         best = self._best_phrases(nodes, gains, curve, context)
         drafted = self._best_draft(nodes, gains, curve, room, context) if self.draft_cost else plain
         if _rate(drafted) > _rate(best):
@@ -662,40 +693,39 @@ class Controller:
     def _meet(self, proposals: Sequence[Phrase], context: int) -> None:
         """Take up the proposals of this round; if nobody said what the last one wrote, their key tells its last token."""
         if context != self._next_context:
-            self._open, self._hot = [], False
+            self._open, self._streak = [], 0
         elif self._untold:
             self._follow([proposals[0].key[-1] if proposals else -1])
         self._untold = False
         self._open = [o for o in self._open if o.depth][:4]
-        self._open += [_Open(phrase, j, self._hot) for j, phrase in enumerate(proposals[: self.phrases])]
+        self._open += _branches(proposals[: self.phrases], self._streak)
 
     def _follow(self, tokens: Sequence[int]) -> None:
         """Judge every open proposal by what was written."""
-        learn = self._rates.learn
         for token in tokens:
-            following = []
-            self._hot = False
-            for o in self._open:
-                hit = o.phrase.tokens[o.depth] == token
-                learn(o.phrase, o.rank, o.depth, hot=o.hot, hit=hit)
+            following, foretold = [], False
+            for branch in self._open:
+                hit = branch.phrase.tokens[branch.depth] == token
+                self._rates.learn(branch, branch.depth, hit)
                 if hit:
-                    self._hot = True
-                    o.depth += 1
-                    if o.depth < len(o.phrase.tokens):
-                        following.append(o)
+                    foretold = True
+                    branch.depth += 1
+                    if branch.depth < len(branch.phrase.tokens):
+                        following.append(branch)
             self._open = following
+            self._streak = min(self._streak + 1, 3) if foretold else 0
 
     def _guess(self, plan: Plan, followed: int, chain: int, proposals: Sequence[Phrase]) -> None:
         """Nobody said what was written: the best phrase that is long enough has the credit."""
-        self._open, self._hot = [], followed > 0
+        self._open, self._streak = [], min(followed, 3)
         if plan.gamma and chain < plan.gamma:
             return
-        for j, phrase in enumerate(proposals[: self.phrases]):
-            n = min(len(phrase.tokens), plan.length)
+        for branch in _branches(proposals[: self.phrases], 0):
+            n = min(len(branch.phrase.tokens), plan.length)
             if followed > 0 and n < followed:
                 continue
             for d in range(min(followed + 1, n)):
-                self._rates.learn(phrase, j, d, hot=False, hit=d < followed)
+                self._rates.learn(branch, d, d < followed)
             if followed > 0:
                 return
 
@@ -705,36 +735,21 @@ def _rate(plan: Plan) -> float:
 
 
 def _trie(
-    proposals: Sequence[Phrase], survivals: Sequence[Sequence[float]], longest: int
+    branches: Sequence[_Branch], survivals: Sequence[Sequence[float]], longest: int
 ) -> tuple[list[list[int]], list[list[float]]]:
     """Nodes and expected accepted tokens of the trie of the first p phrases cut to l tokens, at [p - 1][l - 1]."""
     nodes, gains = [], []
     size, gain = [0] * longest, [0.0] * longest
-    left = 1.0  # what the first tokens of the phrases so far leave to others
-    for j, phrase in enumerate(proposals):
-        tokens, alive = phrase.tokens, survivals[j]
-        shared, parent = 0, 0
-        for i in range(j):
-            m = _common(tokens, proposals[i].tokens)
-            if m > shared:
-                shared, parent = m, i
-        # Below a shared beginning: that beginning survives, then this phrase competes as any later one does.
-        share = min(alive[0], 0.95 * left) / alive[0] if alive[0] else 0.0
-        if shared:
-            share = (
-                survivals[parent][shared - 1] * 0.3 / alive[shared] if shared < len(alive) and alive[shared] else 0.0
-            )
-        else:
-            left -= share * alive[0]
-        added, expected = 0, 0.0
+    for branch, alive in zip(branches, survivals, strict=True):
+        added, expected, shared, known = 0, 0.0, branch.shared, len(alive)
         for l in range(longest):
-            if shared <= l < len(tokens):
+            if shared <= l < known:
                 added += 1
-                expected += share * alive[l]
+                expected += alive[l]
             size[l] += added
             gain[l] += expected
-        nodes.append(list(size))
-        gains.append(list(gain))
+        nodes.append(size[:])
+        gains.append(gain[:])
     return nodes, gains
 
 
