@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from ouroboros_models import TOKENS, greedy, model, near, prompt, tokenizer
+
 from fascicle.context import RunContext
 from fascicle.hf.decoding import decoder as core_decoder
 from fascicle.hf.training_options import Greedy
 from fascicle.objects import Decoder, LoadedModel
 from fascicle_ouroboros.decoding import OuroborosDecoder, decoder
 from fascicle_ouroboros.options import DraftingOptions, Ouroboros
-from ouroboros_models import TOKENS, greedy, model, near, prompt, tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from ouroboros_models import TOKENS, greedy, liar, model, near, oracle, prompt
+from ouroboros_models import SIZES, TOKENS, greedy, liar, model, near, oracle, prompt
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from fascicle_ouroboros.engine import OuroborosEngine
 from fascicle_ouroboros.options import DraftingOptions
@@ -98,3 +101,21 @@ def test_positions_end_where_the_model_ends() -> None:
     for draft in (None, model("gpt2")):
         engine = OuroborosEngine(model("gpt2"), draft)
         assert torch.equal(engine.generate(prompt(0), max_length=96), out)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_rotations_that_change_with_the_length_change_where_they_should(kind: str) -> None:
+    """Nothing is drafted over the length at which the model begins to count positions otherwise."""
+    rope: dict[str, Any] = {"rope_type": kind, "factor": 2.0, "rope_theta": 10_000.0}
+    if kind == "longrope":
+        rope |= {"short_factor": [1.0, 1.0], "long_factor": [1.5, 3.0], "original_max_position_embeddings": 20}
+    torch.manual_seed(0)
+    sizes = {**SIZES, "max_position_embeddings": 20 if kind == "dynamic" else 40}
+    net = LlamaForCausalLM(LlamaConfig(**sizes, rope_parameters=rope)).eval().double()
+    text = net.generate(prompt(0), max_new_tokens=TOKENS, do_sample=False)
+    for pool in (None, oracle(text[0].tolist())):
+        engine = OuroborosEngine(net, pool=pool)
+        assert torch.equal(engine.generate(prompt(0), max_new_tokens=TOKENS), text)
+        assert engine.stats.mode == "tree"
+    plain = [source for _, source in engine.stats.tokens[20 - 9 :]]
+    assert ("prompt" in plain) == (kind == "longrope")

@@ -174,6 +174,8 @@ class Rounds:
         while len(chain) < gamma:
             text = self.seq + chain
             unread = text[len(state.cached) :]
+            if max(unread) >= self.drafting.vocabulary:  # a token that the draft model does not know
+                break
             tree = DraftTree()
             depth = gamma - len(chain) - 1
             if depth and len(unread) <= LARGEST_UNREAD and state.how.mode != "plain":
