@@ -18,7 +18,7 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ PRIOR_WEIGHT = 2.0
 MOST_TRIALS = 64.0
 DEPTH_PRIOR, DEPTH_WEIGHT, DEPTH_MOST = 0.8, 8.0, 512.0
 SURVIVAL = 0.1
-OPEN_TEXTS = 8
+OPEN_TEXTS = 4
 NAMESPACES = 16
 
 
@@ -160,28 +160,31 @@ class PhrasePool:
         n = len(tail)
         if k < 1 or not n or (length is not None and length < 1):
             return found
-        last, get = tail[-1], self._table.get
+        end = tuple(tail[-self.orders[0] :])
+        last, get, mixed, P = end[-1], self._table.get, self._mixed, self.phrase_len
         with self._lock:
             begun: list[tuple[Tokens, str, int]] = []
             for text, source in self._open.items():
                 if last in text and text.index(last) < len(text) - 1:
-                    begun += [(text, source, end) for end in self._ends(text) if text[end - 1] == last]
+                    begun += [(text, source, e) for e in self._ends(text) if text[e - 1] == last]
             for o in self.orders:
                 if o > n:
                     continue
-                key = tuple(tail[n - o :])
-                stored = get(key)
-                bucket = self._with_begun(stored, key, begun) if begun else stored
+                key = end[-o:]
+                bucket = stored = get(key)
+                if begun:
+                    bucket = self._with_begun(stored, key, begun)
                 if bucket is None:
                     continue
                 limit = self._limit[o] if length is None else length
-                plain = bucket is stored and key not in self._mixed
+                plain = bucket is stored and key not in mixed
                 for tokens in reversed(bucket) if plain else _ranked(bucket):
-                    phrase = tokens[:limit]
-                    m = len(phrase)
+                    phrase = tokens if limit >= P else tokens[:limit]
                     for j, better in enumerate(found):
                         known = better.tokens
-                        if known[:m] == phrase:
+                        if known[0] != phrase[0]:
+                            continue
+                        if known[: len(phrase)] == phrase:
                             break
                         if phrase[: len(known)] == known and len(better.key) == o:  # the same phrase, known further
                             found[j] = _phrase(phrase, bucket[tokens][0], key)
@@ -562,11 +565,12 @@ def _drop_worst(bucket: Bucket, *, mixed: bool) -> None:
     del bucket[worst]
 
 
-def _ranked(bucket: Bucket) -> list[Tokens]:
+def _ranked(bucket: Bucket) -> Iterable[Tokens]:
     """Phrases of `bucket`, best first; of equals the newest first."""
-    rows = [(fact[3], j, tokens) for j, (tokens, fact) in enumerate(bucket.items())]
-    rows.sort(reverse=True)
-    return [row[2] for row in rows]
+    phrases = list(bucket)
+    scores = [fact[3] for fact in bucket.values()]
+    newest_first = range(len(phrases) - 1, -1, -1)
+    return map(phrases.__getitem__, sorted(newest_first, key=scores.__getitem__, reverse=True))
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
