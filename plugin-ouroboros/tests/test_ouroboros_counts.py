@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from ouroboros_models import TOKENS, VOCAB, Planned, greedy, model, oracle, prompt
 
+from fascicle_ouroboros.controller import Plan
 from fascicle_ouroboros.engine import OuroborosEngine
 from fascicle_ouroboros.options import DraftingOptions
 
@@ -63,6 +65,22 @@ def test_nothing_is_drafted_that_could_not_be_written() -> None:
     engine = OuroborosEngine(model(), pool=oracle(greedy("llama", 0), 20), options=DraftingOptions(phrase_len=20))
     engine.generate(prompt(), max_new_tokens=3)
     assert (engine.stats.target_forwards, engine.stats.target_tokens_fed) == (1, 9 + 2)
+
+
+def test_a_plan_of_a_measured_size_is_fed_at_that_size() -> None:
+    fed: list[int] = []
+
+    class Six:
+        def plan(self, proposals: Any, room: int, context: int) -> Plan:
+            return Plan(gamma=0, phrases=1, length=2, nodes=6, predicted=1.0)
+
+        def observe(self, plan: Plan, **outcome: Any) -> None:
+            fed.append(outcome["fed"])
+
+    text = greedy("llama", 0)
+    engine = OuroborosEngine(model(), pool=oracle(text, 4), controller=Six())
+    assert tuple(engine.generate(prompt(), max_new_tokens=TOKENS)[0].tolist()) == text
+    assert set(fed[:-1]) == {7}
 
 
 def test_without_nodes_it_is_plain_decoding() -> None:

@@ -40,20 +40,18 @@ def write(engine: OuroborosEngine, seed: int) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("drafted_by", ["pool", "near", "stranger"])
+@pytest.mark.parametrize("drafted_by", ["pool", "near"])
 def test_every_family_writes_its_own_text(family: str, drafted_by: str) -> None:
-    draft = {"pool": None, "near": near(family), "stranger": model("llama", 7)}[drafted_by]
-    engine = OuroborosEngine(model(family), draft)
+    engine = OuroborosEngine(model(family), near(family) if drafted_by == "near" else None)
     assert write(engine, 0) == greedy(family, 0)
     assert engine.stats.mode == ("chain" if family == "bloom" else "tree")
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_no_setting_changes_the_text(setting: str) -> None:
-    for draft in (None, near(), model()):
+    for draft in (None, near(), model("llama", 7)):
         engine = OuroborosEngine(model(), draft, options=DraftingOptions(**SETTINGS[setting]))
-        for seed in range(2):
-            assert write(engine, seed) == greedy("llama", seed)
+        assert write(engine, 0) == greedy("llama", 0)
 
 
 @pytest.mark.slow

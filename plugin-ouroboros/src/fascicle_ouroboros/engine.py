@@ -97,7 +97,7 @@ class OuroborosEngine:
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> sizes = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
-        >>> engine = OuroborosEngine(LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes)).eval())
+        >>> engine = OuroborosEngine(LlamaForCausalLM(LlamaConfig(vocab_size=32, eos_token_id=None, **sizes)).eval())
         >>> engine.generate(torch.tensor([[1, 5, 9]]), max_new_tokens=8).shape
         torch.Size([1, 11])
         >>> engine.stats.emitted, engine.stats.mode
@@ -196,7 +196,9 @@ class OuroborosEngine:
         Example:
             >>> from transformers import LlamaConfig, LlamaForCausalLM
             >>> sizes = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
-            >>> engine = OuroborosEngine(LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes)).eval())
+            >>> engine = OuroborosEngine(
+            ...     LlamaForCausalLM(LlamaConfig(vocab_size=32, eos_token_id=None, **sizes)).eval()
+            ... )
             >>> len(list(engine.stream(torch.tensor([[1, 5, 9]]), max_new_tokens=4)))
             4
         """

@@ -221,7 +221,20 @@ class Rounds:
             nodes = tree.extend(end, tokens, phrase.source, nodes=plan.nodes, depth=room)
             if nodes:
                 placed.append((phrase, nodes))
+        if plan.predicted > 0:
+            self._fill(tree, end, proposals, plan.nodes, room)
         return placed
+
+    def _fill(self, tree: DraftTree, end: int, proposals: list[Phrase], nodes: int, room: int) -> None:
+        """Feed as many tokens as were planned: a few more can cost less time than a few fewer. What is at hand comes first."""
+        count = len(proposals) if self.target.how.mode == "tree" else 1
+        for phrase in proposals[:count]:
+            tree.extend(end, self._known(phrase), phrase.source, nodes=nodes, depth=room)
+        if self.target.how.mode == "tree":
+            for token in range(self.drafting.vocabulary):
+                if len(tree) >= nodes or tree.depth(end) >= room:
+                    break
+                tree.extend(end, [token], "padding", nodes=nodes)
 
     def _lookup(self, text: list[int], k: int) -> list[Phrase]:
         return self.pool.lookup(text[-max(self.pool.orders) :], k) if self.pool is not None and k > 0 else []

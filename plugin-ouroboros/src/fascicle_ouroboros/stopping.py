@@ -47,7 +47,7 @@ class Text:
         keep_scores, keep_logits: remember what each token was chosen from.
 
     Example:
-        >>> from transformers import MaxLengthCriteria
+        >>> from transformers import LogitsProcessorList, MaxLengthCriteria, StoppingCriteriaList
         >>> text = Text(torch.tensor([[4, 5]]), LogitsProcessorList(), StoppingCriteriaList([MaxLengthCriteria(4)]))
         >>> text.append(6), text.append(7), text.tokens
         (False, True, [4, 5, 6, 7])
