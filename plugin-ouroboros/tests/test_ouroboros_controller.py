@@ -273,7 +273,7 @@ def test_a_plan_fits_into_the_room(room, k, known, gamma):
         assert plan.gamma + plan.length <= room
         assert (plan.nodes == 0) == (plan.gamma == 0 and plan.phrases == 0)
         assert plan.gamma <= max(gamma, 0)
-        assert plan.nodes <= 40
+        assert plan.nodes <= (32 if isinstance(controller, Controller) else plan.gamma + plan.phrases * plan.length)
 
 
 def test_a_fixed_controller_repeats_itself():

@@ -222,6 +222,13 @@ def test_the_least_recently_used_key_gives_first():
     assert [bool(pool.lookup([t], 1)) for t in (1, 2, 3)] == [True, False, True]
 
 
+def test_a_key_that_is_seen_again_is_used():
+    pool = PhrasePool(phrase_len=1, orders=(1,), max_phrases=2)
+    for key in (1, 2, 1, 3):
+        pool.correct([key], [10], "output")
+    assert [bool(pool.lookup([t], 1)) for t in (1, 2, 3)] == [True, False, True]
+
+
 def test_judged_keys_that_are_evicted_leave_nothing_behind():
     pool = PhrasePool(phrase_len=1, orders=(1,), max_phrases=3)
     for t in range(200):
