@@ -245,7 +245,7 @@ def autoregressive(seed: int, warp: dict[str, Any], tokens: int = TOKENS) -> lis
 @pytest.mark.parametrize("temperature", [0.5, 1.5])
 def test_coupled_text_is_that_of_a_plain_loop_with_the_same_noise(temperature: float) -> None:
     warp = {"temperature": temperature, "top_k": 0, "do_sample": True}
-    for seed in (1, 2):
+    for seed in (1,):
         text = autoregressive(seed, warp)
         for draft, options in (
             (None, {}),
