@@ -1,0 +1,77 @@
+"""Ouroboros: lossless speculative decoding that drafts phrase by phrase, lengthens drafts with phrases and recycles them.
+
+Zhao, Huang, Han, Xu, Xiao, Zhang, Fang, Zhang, Liu, Sun, "Ouroboros: Generating Longer Drafts Phrase by Phrase for Faster
+Speculative Decoding", EMNLP 2024 (arXiv 2402.13720).
+
+Importing this package imports neither torch nor transformers; names are resolved on first use.
+
+Example:
+    >>> import fascicle_ouroboros
+    >>> fascicle_ouroboros.DraftingOptions().gamma
+    6
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .controller import Controller, FixedController, Plan
+    from .decoding import OuroborosDecoder
+    from .engine import OuroborosEngine, generate
+    from .errors import OuroborosError, PoolError, UnsupportedError, VocabularyError
+    from .options import DraftingOptions, Ouroboros
+    from .pool import Phrase, PhrasePool, tokenizer_fingerprint
+    from .sampling import GumbelNoise, accept_candidates, accept_draft, gumbel, residual
+    from .state import Verification, verification
+    from .stats import Stats
+
+_HOMES = {
+    "controller": ("Controller", "FixedController", "Plan"),
+    "decoding": ("OuroborosDecoder",),
+    "engine": ("OuroborosEngine", "generate"),
+    "errors": ("OuroborosError", "PoolError", "UnsupportedError", "VocabularyError"),
+    "options": ("DraftingOptions", "Ouroboros"),
+    "pool": ("Phrase", "PhrasePool", "tokenizer_fingerprint"),
+    "sampling": ("GumbelNoise", "accept_candidates", "accept_draft", "gumbel", "residual"),
+    "state": ("Verification", "verification"),
+    "stats": ("Stats",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Controller",
+    "DraftingOptions",
+    "FixedController",
+    "GumbelNoise",
+    "Ouroboros",
+    "OuroborosDecoder",
+    "OuroborosEngine",
+    "OuroborosError",
+    "Phrase",
+    "PhrasePool",
+    "Plan",
+    "PoolError",
+    "Stats",
+    "UnsupportedError",
+    "Verification",
+    "VocabularyError",
+    "accept_candidates",
+    "accept_draft",
+    "generate",
+    "gumbel",
+    "residual",
+    "tokenizer_fingerprint",
+    "verification",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

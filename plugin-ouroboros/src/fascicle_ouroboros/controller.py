@@ -1,0 +1,762 @@
+"""How much to draft in each round (our choice, the paper tunes γ, W and L by hand for each task and model).
+
+    τ = Σ_{i≤γ} αⁱ + α^γ·β                                        expected tokens of a round
+    t = t_T(1 + γ + N, L) + (γ / c)·t_D(1, L)                      its predicted seconds
+
+α: acceptance of a drafted token, β: further tokens from K phrases behind the chain, N: their nodes, c: tokens of the chain per
+forward of the draft, L: tokens in the cache. The plan with the largest τ / t is taken; a plain step (τ = 1, t = t_T(1, L)) where
+none beats it by a margin.
+
+Three things keep it honest.
+- t_T is measured, size by size. It is not a line in k: on a CPU 2 or 3 tokens can cost more than 6, so a plan says how many nodes
+  are worth feeding even if fewer are drafted.
+- Phrases are judged in plain steps too, against the token that was written. That costs nothing, so no step is spent on finding out
+  whether phrases have become right.
+- A ledger holds what drafting may still lose. Every written token pays a small share of a plain step's time in, a round that
+  loses against plain steps takes out, one that gains pays in, up to a limit. A round that could overdraw it is not begun,
+  whatever is expected of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import OuroborosError
+
+if TYPE_CHECKING:
+    from .pool import Phrase
+
+__all__ = ["PLAIN", "Controller", "CostModel", "FixedController", "Plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one round drafts.
+
+    >>> Plan(gamma=0, phrases=2, length=4, nodes=6)
+    Plan(gamma=0, phrases=2, length=4, nodes=6)
+    """
+
+    gamma: int
+    """Tokens that the draft model writes (γ)."""
+    phrases: int
+    """Phrases at the end of that chain (K)."""
+    length: int
+    """Tokens that each of them is cut to."""
+    nodes: int
+    """Drafted tokens that the target is fed: more are left out, fewer may be padded to it. 0: a plain step."""
+    expected: float = field(default=1.0, compare=False, repr=False)
+    """Tokens that the round is expected to write (τ)."""
+    predicted: float = field(default=0.0, compare=False, repr=False)
+    """Seconds that target and draft are expected to take; 0 where nobody predicted."""
+    context: int = field(default=0, compare=False, repr=False)
+    """Tokens of the text when it was drawn up."""
+    reason: str = field(default="", compare=False, repr=False)
+    """`best`, `plain`, `ledger` (too much was lost), `anchor` (a plain step to time), `explore`."""
+
+
+PLAIN = Plan(gamma=0, phrases=0, length=0, nodes=0)
+"""One token, no draft."""
+
+
+@dataclass
+class FixedController:
+    """The same amounts in every round, as far as there is room; the paper's way.
+
+    >>> controller = FixedController(gamma=4, phrases=3, length=6, nodes=22)
+    >>> controller.plan([], room=100, context=10)
+    Plan(gamma=4, phrases=3, length=6, nodes=22)
+    >>> controller.plan([], room=2, context=10)
+    Plan(gamma=2, phrases=0, length=0, nodes=2)
+    """
+
+    gamma: int = 0
+    phrases: int = 3
+    length: int = 8
+    nodes: int | None = None
+    """None: as many as the rest can need."""
+
+    def plan(self, proposals: Sequence[Phrase], room: int, context: int) -> Plan:
+        """The amounts of one round.
+
+        Args:
+            proposals: phrases for the text as it stands, best first.
+            room: how deep a draft may be.
+            context: tokens of the text.
+        """
+        gamma = min(self.gamma, room)
+        length = min(self.length, room - gamma)
+        phrases = self.phrases if self.gamma else min(self.phrases, len(proposals))
+        if length < 1 or phrases < 1:
+            length = phrases = 0
+        nodes = gamma + phrases * length
+        nodes = nodes if self.nodes is None else min(nodes, self.nodes)
+        if nodes < 1:
+            return PLAIN
+        return Plan(gamma=min(gamma, nodes), phrases=phrases, length=length, nodes=nodes, context=context)
+
+    def observe(self, plan: Plan, **outcome: object) -> None:
+        """Nothing is learnt."""
+
+
+# ---- what a forward costs ------------------------------------------------------------------------------------------------
+
+
+class CostModel:
+    """Seconds of a forward over k new tokens with L tokens in the cache, interpolated between measurements.
+
+    Args:
+        seconds: `{(k, L): seconds}` for every pair of some sizes and some contexts; k = 1 must be among the sizes.
+
+    >>> cost = CostModel({(1, 0): 0.07, (2, 0): 0.13, (6, 0): 0.12, (8, 0): 0.14})
+    >>> round(cost.seconds(4, context=500), 3), round(cost.seconds(6, context=500), 3)
+    (0.125, 0.12)
+    """
+
+    def __init__(self, seconds: Mapping[tuple[int, int], float]) -> None:
+        self.measured = {(int(k), int(c)): float(s) for (k, c), s in seconds.items()}
+        self.sizes = sorted({k for k, _ in self.measured})
+        self.contexts = sorted({c for _, c in self.measured})
+        missing = [(k, c) for k in self.sizes for c in self.contexts if (k, c) not in self.measured]
+        if not self.sizes or self.sizes[0] != 1 or missing:
+            raise OuroborosError(
+                f"seconds: expected a time for every pair of sizes (with 1) and contexts, got sizes {self.sizes} and contexts "
+                f"{self.contexts}; missing: {missing[:4] or 'size 1'}."
+            )
+        wrong = [pair for pair, s in self.measured.items() if not (math.isfinite(s) and s > 0)]
+        if wrong:
+            raise OuroborosError(f"seconds{list(wrong[0])}: expected a positive time, got {self.measured[wrong[0]]}.")
+        self._curves: dict[tuple[int, int], list[float]] = {}
+        self._plain: deque[float] = deque(maxlen=15)
+        self._scale = 1.0
+        self._ratios: dict[int, deque[float]] = {}
+        self._seen: dict[int, int] = {}
+        self._rounds = 0
+        self._factors = [1.0] * (self.sizes[-1] + 1)
+        self._nearest = [min(self.sizes, key=lambda size: (abs(size - k), size)) for k in range(self.sizes[-1] + 1)]
+
+    def seconds(self, k: int, context: int) -> float:
+        """t(k, L), corrected by what was observed.
+
+        >>> CostModel({(1, 0): 1.0, (4, 0): 1.6}).seconds(2, 0)
+        1.2
+        """
+        return self._measured(k, context) * self._scale * self._factors[min(k, self.sizes[-1])]
+
+    def curve(self, context: int, most: int) -> list[float]:
+        """`[0, t(1, L), ..., t(most, L)]`; L to the nearest 32.
+
+        >>> [round(t, 2) for t in CostModel({(1, 0): 1.0, (3, 0): 2.0}).curve(0, 4)]
+        [0.0, 1.0, 1.5, 2.0, 2.5]
+        """
+        near = (context + 16) // 32
+        base = self._curves.get((near, most))
+        if base is None:
+            if len(self._curves) > 256:
+                self._curves.clear()
+            base = [0.0, *(self._measured(k, 32 * near) for k in range(1, most + 1))]
+            self._curves[near, most] = base
+        scale, factors = self._scale, self._factors
+        if most < len(factors):
+            return [scale * t * f for t, f in zip(base, factors, strict=False)]
+        last = factors[-1]
+        return [scale * t * f for t, f in zip(base, factors + [last] * (most + 1 - len(factors)), strict=True)]
+
+    def observe(self, k: int, context: int, seconds: float) -> None:
+        """Correct the model by one forward. A single slow one changes nothing: medians of the last ones count.
+
+        One token's time scales the whole curve; another size's time corrects that size. What a size was corrected by is forgotten
+        after 256 rounds without it, so that it gets another chance.
+
+        >>> cost = CostModel({(1, 0): 1.0, (4, 0): 1.6})
+        >>> for s in (2.0, 2.0, 90.0):
+        ...     cost.observe(1, 0, s)
+        >>> cost.seconds(1, 0), cost.seconds(4, 0)
+        (2.0, 3.2)
+        """
+        self._rounds += 1
+        if not 1 <= k <= self.sizes[-1] or not (math.isfinite(seconds) and seconds > 0):
+            return
+        ratio = seconds / self._measured(k, context)
+        if k == 1:
+            self._plain.append(ratio)
+            self._scale = _median([*self._plain, *[self._scale] * (3 - len(self._plain))])
+        else:
+            size = self._nearest[k]
+            ratios = self._ratios.setdefault(size, deque(maxlen=9))
+            ratios.append(ratio / self._scale)
+            self._seen[size] = self._rounds
+            self._correct(size, _median([*ratios, *[1.0] * (3 - len(ratios))]))
+        if self._rounds % 32 == 0:
+            for size in [size for size, last in self._seen.items() if self._rounds - last >= 256]:
+                del self._seen[size], self._ratios[size]
+                self._correct(size, 1.0)
+
+    def _correct(self, size: int, factor: float) -> None:
+        for k, nearest in enumerate(self._nearest):
+            if nearest == size and k > 1:
+                self._factors[k] = factor
+
+    def _measured(self, k: int, context: int) -> float:
+        """Interpolated in k and in L, never assumed to grow; beyond the measurements the last slope goes on, if it rises."""
+        contexts = self.contexts
+        i = min(max(bisect_right(contexts, context) - 1, 0), max(len(contexts) - 2, 0))
+        low = self._at(k, contexts[i])
+        if len(contexts) == 1:
+            return low
+        high = self._at(k, contexts[i + 1])
+        share = (context - contexts[i]) / (contexts[i + 1] - contexts[i])
+        if share > 1:
+            return high + max(0.0, high - low) * (share - 1)
+        return low + (high - low) * max(share, 0.0)
+
+    def _at(self, k: int, context: int) -> float:
+        sizes, t = self.sizes, self.measured
+        if len(sizes) == 1:
+            return t[1, context] * max(k, 1)
+        i = min(max(bisect_right(sizes, k) - 1, 0), len(sizes) - 2)
+        a, b = sizes[i], sizes[i + 1]
+        low, high = t[a, context], t[b, context]
+        slope = (high - low) / (b - a)
+        if k > b:
+            return high + max(0.0, slope) * (k - b)
+        return low + slope * (k - a)
+
+    # ---- measuring and keeping ----
+
+    @classmethod
+    def calibrate(
+        cls,
+        measure: Callable[[int, int], float],
+        sizes: Sequence[int] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32),
+        contexts: Sequence[int] = (128, 1024),
+        *,
+        repeats: int = 3,
+    ) -> CostModel:
+        """Measure every size at every context; the median of `repeats` rounds over all of them.
+
+        Args:
+            measure: `measure(k, L)` runs one forward and returns its seconds.
+            sizes: tokens fed. Name the small ones one by one: that is where the curve is not a line.
+            contexts: tokens in the cache.
+            repeats: how often. Sizes are interleaved, so that a busy moment does not hit one of them alone.
+
+        >>> CostModel.calibrate(lambda k, L: 1.0 + 0.1 * k, sizes=(1, 2), contexts=(0,)).seconds(2, 0)
+        1.2
+        """
+        times: dict[tuple[int, int], list[float]] = {}
+        for _ in range(max(1, repeats)):
+            for context in contexts:
+                for k in sizes:
+                    times.setdefault((k, context), []).append(measure(k, context))
+        return cls({pair: _median(seconds) for pair, seconds in times.items()})
+
+    def to_json(self) -> str:
+        """The measurements as JSON text.
+
+        >>> CostModel.from_json(CostModel({(1, 0): 0.5}).to_json()).seconds(1, 0)
+        0.5
+        """
+        rows = [[k, c, s] for (k, c), s in sorted(self.measured.items())]
+        return json.dumps({"format": _COST_FORMAT, "version": 1, "seconds": rows})
+
+    @classmethod
+    def from_json(cls, text: str) -> CostModel:
+        """Read what `to_json` wrote.
+
+        Raises:
+            OuroborosError: something else came.
+        """
+        try:
+            data = json.loads(text)
+            if data["format"] != _COST_FORMAT or data["version"] != 1:
+                raise OuroborosError(f"costs: expected {_COST_FORMAT} 1, got {data['format']} {data['version']}.")
+            return cls({(k, c): s for k, c, s in data["seconds"]})
+        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(error, OuroborosError):
+                raise
+            raise OuroborosError(f"costs: expected the JSON text of a cost model, got {text[:40]!r}.") from error
+
+    @classmethod
+    def cached(cls, folder: str | os.PathLike[str], model: str, make: Callable[[], CostModel]) -> CostModel:
+        """The cost model that was kept for this host and `model`, or the one that `make` measures, which is then kept.
+
+        Args:
+            folder: where such models are kept.
+            model: what the times depend on beside the host: weights' name or fingerprint, dtype, device, threads.
+            make: measures; called when there is none, or when it cannot be read.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first = CostModel.cached(folder, "toy fp32", lambda: CostModel({(1, 0): 0.5}))
+        ...     CostModel.cached(folder, "toy fp32", lambda: 1 / 0).seconds(1, 0)
+        0.5
+        """
+        from fascicle.results import atomic_write_text
+
+        host = f"{platform.node()} {platform.machine()} {platform.processor()} {os.cpu_count()}"
+        name = hashlib.sha256(f"{host}\n{model}".encode()).hexdigest()[:20]
+        path = Path(folder) / f"cost-{name}.json"
+        try:
+            return cls.from_json(path.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, OuroborosError):
+            cost = make()
+            atomic_write_text(path, cost.to_json())
+            return cost
+
+
+_COST_FORMAT = "fascicle-ouroboros/costs"
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    n = len(ordered)
+    return ordered[n // 2] if n % 2 else 0.5 * (ordered[n // 2 - 1] + ordered[n // 2])
+
+
+# ---- how likely phrases are ----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Branch:
+    """A proposal, and where it leaves those that rank before it."""
+
+    phrase: Phrase
+    rank: int
+    """Among the proposals that begin with another token each; of no meaning where `shared` is positive."""
+    shared: int
+    """Tokens that it has in common with a better one."""
+    parent: int
+    """Index of that one."""
+    streak: int = 0
+    depth: int = 0
+    """Tokens of it that were judged so far."""
+
+
+def _branches(proposals: Sequence[Phrase], streak: int) -> list[_Branch]:
+    branches: list[_Branch] = []
+    rank = 0
+    for j, phrase in enumerate(proposals):
+        shared = parent = 0
+        for i in range(j):
+            m = _common(phrase.tokens, proposals[i].tokens)
+            if m > shared:
+                shared, parent = m, i
+        branches.append(_Branch(phrase, rank, shared, parent, streak))
+        rank += not shared
+    return branches
+
+
+class _Rates:
+    """Acceptance of phrases, learnt from every token that was written, whether phrases were verified or not.
+
+    First tokens are told apart by the key's length, the rank, the source, and how many tokens before were foretold (a copied
+    passage mostly goes on); further tokens by depth; and the token at which a phrase leaves a better one by itself. Cells borrow
+    from their parent until they know enough; old outcomes fade.
+    """
+
+    FIRST = (0.2, 0.35, 0.5)
+    RANK = (1.0, 0.3, 0.15)
+    NEXT = 0.7
+    INSTEAD = 0.2
+    WEIGHT = 4.0
+    FADE = 0.99
+
+    def __init__(self) -> None:
+        self._cells: dict[tuple[object, ...], list[float]] = {}
+
+    def survivals(self, branches: Sequence[_Branch]) -> list[list[float]]:
+        """P(the first d tokens of each phrase are what the target writes), d = 1, 2, ..."""
+        out: list[list[float]] = []
+        left = 0.98  # what the first tokens of better phrases leave to others
+        for branch in branches:
+            alive = out[branch.parent][: branch.shared] if branch.shared else []
+            p, a = (alive[-1] if alive else 1.0), 0.0
+            for d in range(branch.shared, len(branch.phrase.tokens)):
+                if d == 0:
+                    a = min(self._rate_at(branch, 0), left)
+                    left -= a
+                elif d <= 4 or d == branch.shared or d == branch.shared + 1:
+                    a = self._rate_at(branch, d)
+                p *= a
+                alive.append(p)
+            out.append(alive)
+        return out
+
+    def _names(self, branch: _Branch, d: int) -> tuple[tuple[object, ...], tuple[object, ...], float]:
+        """The cell of a token, its parent, and what holds before anything is known."""
+        order = min(len(branch.phrase.key), 3)
+        if d and d == branch.shared:
+            return ("instead", order, branch.streak), ("instead", order), self.INSTEAD
+        if d:
+            d = min(d, 4)
+            return (d, order, branch.streak), (d,), self.NEXT
+        rank, guessed = min(branch.rank, 2), branch.phrase.source in {"rejected", "corrected"}
+        return (
+            ("first", order, rank, branch.streak, guessed),
+            ("first", order, rank),
+            self.FIRST[order - 1] * self.RANK[rank],
+        )
+
+    def _rate_at(self, branch: _Branch, d: int) -> float:
+        name, parent, prior = self._names(branch, d)
+        return self._rate(name, self._rate(parent, prior))
+
+    def _rate(self, name: tuple[object, ...], prior: float) -> float:
+        known = self._cells.get(name)
+        return prior if known is None else (known[1] + prior * self.WEIGHT) / (known[0] + self.WEIGHT)
+
+    def learn(self, branch: _Branch, d: int, hit: bool) -> None:
+        """Token d (0, 1, ...) of a phrase was judged."""
+        if d < branch.shared:
+            return  # the better phrase stands for it
+        name, parent, _ = self._names(branch, d)
+        for cell_name in (parent, name):
+            cell = self._cells.get(cell_name)
+            if cell is None:
+                cell = self._cells[cell_name] = [0.0, 0.0]
+            cell[0] = cell[0] * self.FADE + 1.0
+            cell[1] = cell[1] * self.FADE + hit
+
+
+# ---- the controller ------------------------------------------------------------------------------------------------------
+
+
+class Controller:
+    """Chooses each round's amounts by measured cost and observed acceptance. The same observations give the same plans.
+
+    However bad the drafts, the time is at most `1 + loss` that of plain decoding, and `grace` tokens' time once (`credit` tokens'
+    after a text on which drafting gained): see the module's text. One controller serves one thread at a time; it may serve many
+    texts, and learns over all of them.
+
+    Args:
+        cost: of the target's forwards.
+        draft_cost: of the draft model's; None: there is none.
+        phrases: phrases a round (K) at most.
+        length: tokens of each at most.
+        gamma: tokens of the draft model's chain at most.
+        nodes: drafted tokens that the target is fed at most.
+        margin: share by which a plan must beat a plain step.
+        loss: share of plain decoding's time that drafting may lose in all.
+        grace: tokens' time that it may lose before it has earned anything.
+        credit: tokens' time that the ledger holds at most: a text on which drafts fail is given up early, whatever was gained.
+        exploration: share of `loss` that may go into trying the draft model again after it had stopped paying.
+        anchor: plain steps are timed at least once in so many rounds.
+
+    >>> from fascicle_ouroboros.pool import Phrase
+    >>> cost = CostModel({(1, 0): 0.07, (2, 0): 0.13, (6, 0): 0.12, (8, 0): 0.14, (32, 0): 0.18})
+    >>> controller, phrase = Controller(cost), Phrase((1, 2, 3, 4), "output", (7, 8, 9))
+    >>> controller.plan([], room=50, context=100).reason
+    'plain'
+    >>> for i in range(40):  # phrases turn out to be right, step after step
+    ...     plan = controller.plan([phrase], room=50, context=100 + i)
+    ...     controller.observe(plan, fed=1 + plan.nodes, emitted=1, seconds=0.07, tokens=[1])
+    >>> controller.plan([phrase], room=50, context=140)  # 4 nodes are drafted; feeding 5 is cheaper
+    Plan(gamma=0, phrases=1, length=4, nodes=5)
+    """
+
+    def __init__(
+        self,
+        cost: CostModel,
+        draft_cost: CostModel | None = None,
+        *,
+        phrases: int = 3,
+        length: int = 8,
+        gamma: int = 12,
+        nodes: int = 32,
+        margin: float = 0.05,
+        loss: float = 0.02,
+        grace: float = 1.0,
+        credit: float = 8.0,
+        exploration: float = 0.5,
+        anchor: int = 64,
+    ) -> None:
+        self.cost, self.draft_cost = cost, draft_cost
+        self.phrases, self.length, self.gamma, self.nodes = phrases, length, gamma if draft_cost else 0, nodes
+        self.margin, self.loss, self.grace, self.credit = margin, loss, grace, credit
+        self.exploration, self.anchor = exploration, anchor
+        self._rates = _Rates()
+        self._alpha = [0.0, 0.0]  # judged, accepted tokens of the chain; both fade
+        self._per_forward = [0.0, 0.0]  # forwards of the draft, tokens they gave
+        self._draft_ratio: deque[float] = deque(maxlen=15)
+        self._open: list[_Branch] = []
+        self._streak = 0  # tokens in a row that some phrase foretold, 3 for more
+        self._next_context = -1
+        self._untold = False
+        self._pads = True
+        self._in_a_row = 0
+        t1 = cost.seconds(1, cost.contexts[0])
+        self._left = grace * t1  # the ledger: seconds that drafting may still lose
+        self._left_to_explore = 0.0
+        self._forgiven: float | None = None
+
+    # ---- planning ----
+
+    def plan(self, proposals: Sequence[Phrase], room: int, context: int) -> Plan:
+        """The amounts of one round.
+
+        Args:
+            proposals: phrases for the text as it stands, best first. Give them in plain rounds, too: they are judged for free.
+            room: how deep a draft may be.
+            context: tokens of the text.
+        """
+        self._meet(proposals, context)
+        most = max(1, min(self.nodes + 1, 4 * self.cost.sizes[-1]))
+        curve = self.cost.curve(context, most)
+        t1 = curve[1]
+        plain = Plan(0, 0, 0, 0, predicted=t1, context=context, reason="plain")
+        if room < 1 or most < 2:
+            return plain
+        branches = self._open[len(self._open) - min(len(proposals), self.phrases) :]
+        survivals = self._rates.survivals(branches)
+        if not self.draft_cost:  # mostly it is plain at a glance that nothing pays
+            hoped = 1.0 + sum(sum(s[b.shared : self.length]) for s, b in zip(survivals, branches, strict=True))
+            if hoped * t1 <= (1 + self.margin) * min(curve[2:]):
+                return plain
+        nodes, gains = _trie(branches, survivals, min(self.length, room))
+        best = self._best_phrases(nodes, gains, curve, context)
+        drafted = self._best_draft(nodes, gains, curve, room, context) if self.draft_cost else plain
+        if _rate(drafted) > _rate(best):
+            best = drafted
+        if best.nodes and _rate(best) > (1 + self.margin) * _rate(plain):
+            if self._in_a_row >= self.anchor:
+                return Plan(0, 0, 0, 0, predicted=t1, context=context, reason="anchor")
+            if self._left < best.predicted - t1:
+                return Plan(0, 0, 0, 0, predicted=t1, context=context, reason="ledger")
+            return best
+        if drafted.nodes and min(self._left, self._left_to_explore) >= drafted.predicted - t1:
+            return Plan(
+                drafted.gamma,
+                drafted.phrases,
+                drafted.length,
+                drafted.nodes,
+                drafted.expected,
+                drafted.predicted,
+                context,
+                "explore",
+            )
+        return plain
+
+    def _best_phrases(self, nodes: list[list[int]], gains: list[list[float]], curve: list[float], context: int) -> Plan:
+        """The best number and length of phrases, without the draft model."""
+        cheapest = self._cheapest(curve)
+        best, at = 0.0, (0, 0, 0)
+        most = len(curve) - 1
+        for p, (sizes, expected) in enumerate(zip(nodes, gains, strict=True), 1):
+            for l, (n, gain) in enumerate(zip(sizes, expected, strict=True), 1):
+                if n + 1 > most:
+                    break
+                rate = (1 + gain) / curve[cheapest[n + 1]]
+                if rate > best:
+                    best, at = rate, (p, l, cheapest[n + 1])
+        p, l, k = at
+        if not p:
+            return Plan(0, 0, 0, 0, predicted=curve[1], context=context, reason="plain")
+        return Plan(0, p, l, k - 1, 1 + gains[p - 1][l - 1], curve[k], context, "best")
+
+    def _best_draft(
+        self, nodes: list[list[int]], gains: list[list[float]], curve: list[float], room: int, context: int
+    ) -> Plan:
+        """The best chain and what to put behind it. Phrases behind the chain are not known yet: those at hand stand for them."""
+        cheapest, alpha, most = self._cheapest(curve), self.alpha, len(curve) - 1
+        forward = self._draft_forward(context)
+        given = (self._per_forward[1] + 4.0) / (self._per_forward[0] + 4.0)
+        behind = [(0, 0, 0, 0.0)]
+        if nodes:
+            K, L = len(nodes), len(nodes[-1])
+            behind += [(p, l, nodes[p - 1][l - 1], gains[p - 1][l - 1]) for p in {1, K} for l in {(L + 1) // 2, L}]
+        best = Plan(0, 0, 0, 0, predicted=curve[1], context=context, reason="plain")
+        top = 0.0
+        chain = 1.0
+        for gamma in range(1, min(self.gamma, room) + 1):
+            chain += alpha**gamma
+            drafting = forward * gamma / min(given, gamma)
+            for p, l, n, gain in behind:
+                k = 1 + gamma + n
+                if k > most or gamma + l > room:
+                    continue
+                k = cheapest[k]
+                tokens, seconds = chain + alpha**gamma * gain, curve[k] + drafting
+                if tokens / seconds > top:
+                    top = tokens / seconds
+                    best = Plan(gamma, p, l, k - 1, tokens, seconds, context, "best")
+        return best
+
+    def _cheapest(self, curve: list[float]) -> list[int]:
+        """For each size, the size at least as large that costs least: what to pad to."""
+        sizes = list(range(len(curve)))
+        if self._pads:
+            for k in range(len(curve) - 2, 0, -1):
+                if curve[sizes[k + 1]] < curve[k]:
+                    sizes[k] = sizes[k + 1]
+        return sizes
+
+    def _draft_forward(self, context: int) -> float:
+        assert self.draft_cost is not None
+        seconds = self.draft_cost.seconds(1, context)
+        return seconds * (_median(list(self._draft_ratio)) if len(self._draft_ratio) > 2 else 1.0)
+
+    @property
+    def alpha(self) -> float:
+        """α, acceptance of a token of the draft model's chain, as far as it is known.
+
+        >>> Controller(CostModel({(1, 0): 1.0})).alpha
+        0.7
+        """
+        return (self._alpha[1] + 0.7 * 4.0) / (self._alpha[0] + 4.0)
+
+    # ---- learning ----
+
+    def observe(
+        self,
+        plan: Plan,
+        *,
+        fed: int,
+        emitted: int,
+        seconds: float,
+        draft_seconds: float = 0.0,
+        draft_forwards: int = 0,
+        accepted_chain: int = 0,
+        proposals: Sequence[Phrase] = (),
+        tokens: Sequence[int] | None = None,
+    ) -> None:
+        """Learn from one round. Leave out rounds that read a prompt.
+
+        Args:
+            plan: as `plan` gave it.
+            fed: tokens that the target was fed.
+            emitted: tokens that were written.
+            seconds: of the target's forward.
+            draft_seconds: of drafting.
+            draft_forwards: of the draft model.
+            accepted_chain: tokens of the chain that the target chose itself.
+            proposals: phrases that were verified.
+            tokens: what was written. With it every proposal is judged, verified or not; without it, less is learnt.
+        """
+        t1 = self.cost.seconds(1, plan.context)
+        most = self.credit * t1
+        self._left = min(self._left + self.loss * emitted * t1, most)
+        self._left_to_explore = min(self._left_to_explore + self.exploration * self.loss * emitted * t1, most)
+        self._in_a_row = self._in_a_row + 1 if plan.nodes else 0
+        if plan.nodes:
+            if fed < 1 + plan.nodes:
+                self._pads = False
+            self._settle(plan, fed, emitted, seconds, draft_seconds, t1)
+        self.cost.observe(fed, plan.context, seconds)
+        if plan.gamma:
+            self._judge_chain(plan, accepted_chain, draft_seconds, draft_forwards)
+        if tokens is not None:
+            self._follow(tokens)
+            self._untold = False
+        elif plan.nodes:
+            self._guess(plan, emitted - 1 - accepted_chain, accepted_chain, proposals)
+            self._untold = False
+        else:
+            self._untold = emitted == 1
+        self._next_context = plan.context + emitted
+
+    def _settle(self, plan: Plan, fed: int, emitted: int, seconds: float, draft_seconds: float, t1: float) -> None:
+        """Enter the round into the ledger. Beyond thrice the prediction it is forgiven as a hiccup, unless the next is, too."""
+        bearable = 3 * self.cost.seconds(fed, plan.context)
+        if plan.gamma and self.draft_cost:
+            bearable += 3 * plan.gamma * self._draft_forward(plan.context)
+        spent = seconds + draft_seconds
+        if spent <= bearable:
+            self._forgiven = None
+        elif self._forgiven is None:
+            self._forgiven, spent = spent - bearable, bearable
+        else:
+            spent, self._forgiven = spent + self._forgiven, 0.0
+        lost = spent - emitted * t1
+        self._left = min(self._left - lost, self.credit * t1)
+        if plan.reason == "explore":
+            self._left_to_explore -= max(lost, 0.0)
+
+    def _judge_chain(self, plan: Plan, accepted: int, seconds: float, forwards: int) -> None:
+        judged = accepted + (accepted < plan.gamma)
+        self._alpha = [0.97**judged * self._alpha[0] + judged, 0.97**judged * self._alpha[1] + accepted]
+        if forwards:
+            self._per_forward = [0.95 * self._per_forward[0] + forwards, 0.95 * self._per_forward[1] + plan.gamma]
+            if self.draft_cost:
+                self._draft_ratio.append(seconds / forwards / self.draft_cost.seconds(1, plan.context))
+
+    def _meet(self, proposals: Sequence[Phrase], context: int) -> None:
+        """Take up the proposals of this round; if nobody said what the last one wrote, their key tells its last token."""
+        if context != self._next_context:
+            self._open, self._streak = [], 0
+        elif self._untold:
+            self._follow([proposals[0].key[-1] if proposals else -1])
+        self._untold = False
+        self._open = [o for o in self._open if o.depth][:4]
+        self._open += _branches(proposals[: self.phrases], self._streak)
+
+    def _follow(self, tokens: Sequence[int]) -> None:
+        """Judge every open proposal by what was written."""
+        for token in tokens:
+            following, foretold = [], False
+            for branch in self._open:
+                hit = branch.phrase.tokens[branch.depth] == token
+                self._rates.learn(branch, branch.depth, hit)
+                if hit:
+                    foretold = True
+                    branch.depth += 1
+                    if branch.depth < len(branch.phrase.tokens):
+                        following.append(branch)
+            self._open = following
+            self._streak = min(self._streak + 1, 3) if foretold else 0
+
+    def _guess(self, plan: Plan, followed: int, chain: int, proposals: Sequence[Phrase]) -> None:
+        """Nobody said what was written: the best phrase that is long enough has the credit."""
+        self._open, self._streak = [], min(followed, 3)
+        if plan.gamma and chain < plan.gamma:
+            return
+        for branch in _branches(proposals[: self.phrases], 0):
+            n = min(len(branch.phrase.tokens), plan.length)
+            if followed > 0 and n < followed:
+                continue
+            for d in range(min(followed + 1, n)):
+                self._rates.learn(branch, d, d < followed)
+            if followed > 0:
+                return
+
+
+def _rate(plan: Plan) -> float:
+    return plan.expected / plan.predicted
+
+
+def _trie(
+    branches: Sequence[_Branch], survivals: Sequence[Sequence[float]], longest: int
+) -> tuple[list[list[int]], list[list[float]]]:
+    """Nodes and expected accepted tokens of the trie of the first p phrases cut to l tokens, at [p - 1][l - 1]."""
+    nodes, gains = [], []
+    size, gain = [0] * longest, [0.0] * longest
+    for branch, alive in zip(branches, survivals, strict=True):
+        added, expected, shared, known = 0, 0.0, branch.shared, len(alive)
+        for l in range(longest):
+            if shared <= l < known:
+                added += 1
+                expected += alive[l]
+            size[l] += added
+            gain[l] += expected
+        nodes.append(size[:])
+        gains.append(gain[:])
+    return nodes, gains
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    n = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        n += 1
+    return n

@@ -1,0 +1,167 @@
+"""Answer of `fascicle_decoder`: Ouroboros as a run's decoder."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fascicle.objects import Generation
+from fascicle.sources import resolve
+
+from .engine import OuroborosEngine, empty_pool
+from .pool import PhrasePool, tokenizer_fingerprint
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fascicle.context import RunContext
+    from fascicle.objects import LoadedModel, Section
+
+    from .options import Ouroboros
+    from .stats import Stats
+
+__all__ = ["OuroborosDecoder", "decoder"]
+
+
+def decoder(cfg: Ouroboros, run: RunContext) -> OuroborosDecoder:
+    """The decoder of a run.
+
+    Raises:
+        SourceError: no source of the draft model exists.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from fascicle_ouroboros.options import Ouroboros
+        >>> decoder(Ouroboros(), SimpleNamespace(seed=1)).name
+        'ouroboros'
+    """
+    if cfg.draft:
+        resolve(cfg.draft, "decoding.draft")  # a missing draft is told before anything is trained
+    return OuroborosDecoder(cfg, run)
+
+
+class OuroborosDecoder:
+    """Writes with an [`OuroborosEngine`]; rows one by one, with one pool.
+
+    What a checkpoint says of sampling, lengths and penalties is overruled by the option; its special tokens are kept.
+
+    Args:
+        options: how to draft and how to choose tokens.
+        run: its seed gives the draws, its device and dtype the draft model's.
+    """
+
+    def __init__(self, options: Ouroboros, run: RunContext) -> None:
+        self.options, self.run = options, run
+        self.name = "ouroboros"
+        self.stats: list[Stats] = []
+        """One for each row that was written."""
+        self._calls = 0
+        self._tokenizer: Any = None
+        self._engine: OuroborosEngine | None = None
+        self._draft: LoadedModel | None = None
+
+    def generate(self, model: LoadedModel, inputs: dict[str, Tensor], *, max_new_tokens: int) -> Generation:
+        """Continue `inputs`; see `fascicle.Decoder`.
+
+        `stats` has `tokens_per_forward`: new tokens per row and forward pass of the target.
+
+        Raises:
+            VocabularyError: a draft model whose vocabulary is not the target's.
+            PoolError: a pool of another tokenizer.
+        """
+        engine = self._engine_of(model)
+        self._tokenizer = model.tokenizer
+        config = self._settings(model, max_new_tokens)
+        self._calls += 1
+        seed = (self.run.seed * 1_000_003 + self._calls) % 2**62
+        rows: list[list[int]] = []
+        counted: list[Stats] = []
+        seconds = 0.0
+        for row in range(len(inputs["input_ids"])):
+            if not self.options.keep_pool:
+                engine.pool = self._pool(model)
+            mask = inputs.get("attention_mask")
+            seen = inputs["input_ids"][row] if mask is None else inputs["input_ids"][row][mask[row].bool()]
+            start = _clock(seen.device)
+            out = engine.generate(
+                seen[None],
+                attention_mask=torch.ones_like(seen[None]),
+                generation_config=config,
+                seed=(seed + row) % 2**62,
+            )
+            seconds += _clock(seen.device) - start
+            rows.append(out[0, len(seen) :].tolist())
+            counted += engine.row_stats
+        self.stats += counted
+        longest = max((len(row) for row in rows), default=0)
+        padded = [row + [config.pad_token_id] * (longest - len(row)) for row in rows]
+        forwards = sum(s.target_forwards for s in counted)
+        return Generation(
+            sequences=torch.tensor(padded, dtype=torch.int64).reshape(len(rows), longest),
+            new_tokens=[len(row) for row in rows],
+            seconds=seconds,
+            target_forwards=forwards,
+            stats={
+                "tokens_per_forward": sum(map(len, rows)) / max(1, forwards),
+                "draft_forwards": sum(s.draft_forwards for s in counted),
+                "target_tokens_fed": sum(s.target_tokens_fed for s in counted),
+            },
+        )
+
+    def sections(self) -> list[Section]:
+        """Accepted tokens by source and by depth, and where the time went."""
+        from .views import sections
+
+        return sections(self.stats, self._tokenizer) if self.stats else []
+
+    def _engine_of(self, model: LoadedModel) -> OuroborosEngine:
+        if self._engine is None or self._engine.given is not model.model:
+            draft = self._assistant().model if self.options.draft else None
+            self._engine = OuroborosEngine(model.model, draft, pool=self._pool(model), options=self.options)
+        return self._engine
+
+    def _pool(self, model: LoadedModel) -> PhrasePool:
+        if self.options.pool is None:
+            return empty_pool(self.options)
+        return PhrasePool.load(self.options.pool, tokenizer_fingerprint(model.tokenizer))
+
+    def _assistant(self) -> LoadedModel:
+        if self._draft is None:
+            from fascicle.hf.model_options import HfCausalLm
+            from fascicle.hf.models import load_model
+
+            self._draft = load_model(HfCausalLm(sources=self.options.draft), self.run)
+            self._draft.model.eval()
+        return self._draft
+
+    def _settings(self, model: LoadedModel, max_new_tokens: int) -> Any:
+        import transformers
+
+        make: Any = transformers.GenerationConfig
+        own: Any = model.model.generation_config
+        tokenizer: Any = model.tokenizer
+        eos = own.eos_token_id if own.eos_token_id is not None else getattr(tokenizer, "eos_token_id", None)
+        first = eos[0] if isinstance(eos, list) else eos
+        pads = [getattr(tokenizer, "pad_token_id", None), own.pad_token_id, first, 0]
+        o = self.options
+        draws = {"do_sample": True, "temperature": o.temperature, "top_p": o.top_p, "top_k": o.top_k}
+        return make(
+            max_new_tokens=max_new_tokens,
+            min_new_tokens=min(o.min_new_tokens, max_new_tokens) or None,
+            min_length=0,
+            num_beams=1,
+            repetition_penalty=o.repetition_penalty,
+            no_repeat_ngram_size=o.no_repeat_ngram_size,
+            eos_token_id=eos,
+            pad_token_id=next(pad for pad in pads if pad is not None),
+            use_cache=True,
+            **(draws if o.do_sample else {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}),
+        )
+
+
+def _clock(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,343 @@
+"""The rounds of one text: draft phrase by phrase, lengthen with phrases of the pool, verify in one pass, learn from the outcome.
+
+One walk serves both levels: the draft verifies phrases of the pool as the target verifies the draft. At each node a token is chosen
+as an ordinary loop would choose it; while the tree holds that token the walk goes on without a forward pass, and the token at
+which it leaves the tree is gained as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .controller import Plan
+from .tree import ROOT, DraftTree
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .pool import Phrase, PhrasePool
+    from .sampling import Picker
+    from .state import ModelState
+    from .stats import Stats
+    from .stopping import Text
+
+__all__ = ["Drafting", "Rounds"]
+
+LARGEST_UNREAD = 256
+"""Unread tokens up to which a tree is verified in the same pass; a longer prompt is read alone, with the model's fast mask."""
+
+
+@dataclass
+class Drafting:
+    """What drafting needs to know of the request.
+
+    >>> Drafting(vocabulary=64).learn
+    frozenset()
+    """
+
+    vocabulary: int
+    """Tokens that the target knows; larger ids are never proposed."""
+    phrases: int = 0
+    """Phrases to look up for one pass of the target (K)."""
+    draft_phrases: int = 0
+    """Phrases that the draft model verifies in one of its passes (K of the draft)."""
+    draft_nodes: int = 64
+    """Tokens that such a pass feeds at most."""
+    learn: frozenset[str] = frozenset()
+    """Sources that the pool learns from."""
+    ends: frozenset[int] = frozenset()
+    """End tokens: a draft stops after one."""
+    room: Callable[[int], int] = field(default=lambda length: 2**31)
+    """Positions that the models can still take at a length of text."""
+    processors: Sequence[Any] = ()
+    """What the draft's logits pass through. Only raises the acceptance."""
+
+
+class Rounds:
+    """Writes one text.
+
+    Args:
+        text: what is written, and how each token is processed, stopped and streamed.
+        seen: the text's tokens as the model sees them: without padding.
+        target: the model that decides, fresh or with a first part of the text read.
+        draft: the model that drafts, or None.
+        pool: phrases, or None.
+        controller: how much to draft.
+        picker: how tokens are chosen.
+        stats: where it is counted.
+        drafting: the rest.
+    """
+
+    def __init__(
+        self,
+        text: Text,
+        seen: Sequence[int],
+        target: ModelState,
+        draft: ModelState | None,
+        pool: PhrasePool | None,
+        controller: Any,
+        picker: Picker,
+        stats: Stats,
+        drafting: Drafting,
+    ) -> None:
+        self.text, self.seq = text, list(seen)
+        self.target, self.draft, self.pool = target, draft, pool
+        self.controller, self.picker, self.stats, self.drafting = controller, picker, stats, drafting
+
+    def run(self) -> None:
+        """Write until a criterion stops. Afterwards the target has read all tokens but the last."""
+        self._learn_text(0, "prompt")
+        while not self.text.stopped:
+            self.round()
+
+    def round(self) -> None:
+        """One pass of the target: at least one token."""
+        begin = time.perf_counter()
+        start = len(self.seq)
+        unread = self.seq[len(self.target.cached) :]
+        planned, plan, proposals = self._plan(len(unread))
+        looked_up = time.perf_counter()
+        forwards, fed = (self.draft.forwards, self.draft.fed) if self.draft else (0, 0)
+        chain, qs = self._draft_chain(plan.gamma) if plan.nodes else ([], [])
+        drafted = time.perf_counter()
+        tree = DraftTree()
+        room = self._room()
+        trunk = tree.extend(ROOT, chain, "draft", nodes=plan.nodes, depth=room)
+        phrases = self._lengthen(tree, trunk, chain, proposals, plan, room) if plan.nodes else []
+        before = time.perf_counter()
+        rows = self.target.forward(unread, tree)
+        verified = time.perf_counter()
+        out, path, likeliest = self._walk(rows, tree, trunk, chain, qs)
+        walked = time.perf_counter()
+        self.target.keep(path[: len(out) - 1])
+        if self.draft is not None:
+            _meet(self.draft, self.seq, start)
+        kept = time.perf_counter()
+        self._learn_outcome(start, out, path, tree, trunk, phrases, likeliest)
+        end = time.perf_counter()
+        self._count(
+            tree,
+            path,
+            out,
+            len(unread),
+            plan.predicted if len(unread) == 1 else None,
+            verified - before + drafted - looked_up,
+        )
+        more = (self.draft.forwards - forwards, self.draft.fed - fed) if self.draft else (0, 0)
+        self.stats.draft_forwards += more[0]
+        self.stats.draft_tokens_fed += more[1]
+        spent = self.stats.seconds
+        spent["pool"] += looked_up - begin + before - drafted + end - kept
+        spent["draft"] += drafted - looked_up
+        spent["target"] += verified - before
+        spent["walk"] += walked - verified
+        spent["kv"] += kept - walked
+        if planned and len(unread) == 1:  # reading a prompt says nothing about the cost of a round
+            self.controller.observe(
+                plan,
+                fed=1 + len(tree),
+                emitted=len(out),
+                seconds=verified - before,
+                draft_seconds=drafted - looked_up,
+                draft_forwards=more[0],
+                accepted_chain=sum(node in trunk for node in path),
+                tokens=out,
+                proposals=[phrase for phrase, _ in phrases],
+            )
+
+    # ---- drafting ----
+
+    def _plan(self, unread: int) -> tuple[bool, Plan, list[Phrase]]:
+        """Whether the controller was asked, its plan, and phrases for the text as it stands."""
+        room = self._room()
+        if room < 1 or unread > LARGEST_UNREAD or self.target.how.mode == "plain":
+            return False, Plan(gamma=0, phrases=0, length=0, nodes=0), []
+        proposals = self._lookup(self.seq, self.drafting.phrases)
+        plan: Plan = self.controller.plan(proposals, room, len(self.seq))
+        return True, plan, proposals
+
+    def _room(self) -> int:
+        """Depth that a draft may have: what lies deeper could not be written any more."""
+        left = 2**31 if self.text.max_length is None else self.text.max_length - len(self.text.tokens) - 1
+        return max(0, min(left, self.drafting.room(len(self.seq))))
+
+    def _draft_chain(self, gamma: int) -> tuple[list[int], list[Tensor | None]]:
+        """Phrase-by-phrase drafting: γ tokens of the draft model in fewer passes, because it verifies phrases of the pool."""
+        chain: list[int] = []
+        qs: list[Tensor | None] = []
+        state, gamma = self.draft, min(gamma, self._room())
+        if state is None:
+            return chain, qs
+        while len(chain) < gamma:
+            text = self.seq + chain
+            unread = text[len(state.cached) :]
+            if max(unread) >= self.drafting.vocabulary:  # a token that the draft model does not know
+                break
+            tree = DraftTree()
+            depth = gamma - len(chain) - 1
+            if depth and len(unread) <= LARGEST_UNREAD and state.how.mode != "plain":
+                k = self.drafting.draft_phrases if state.how.mode == "tree" else min(1, self.drafting.draft_phrases)
+                for phrase in self._lookup(text, k):
+                    tree.extend(ROOT, self._known(phrase), phrase.source, nodes=self.drafting.draft_nodes, depth=depth)
+            rows = state.forward(unread, tree)
+            node: int | None = ROOT
+            path: list[int] = []
+            while node is not None and len(chain) < gamma:
+                scores = self._draft_scores(rows[node], text, chain)
+                token, q = self.picker.draft(scores, len(self.seq) + len(chain))
+                chain.append(token)
+                qs.append(q)
+                if token in self.drafting.ends:
+                    break
+                node = tree.child(node, token)
+                path += [] if node is None else [node]
+            state.keep(path)
+            if chain[-1] in self.drafting.ends:
+                break
+        return chain, qs
+
+    def _draft_scores(self, row: Tensor, text: list[int], chain: list[int]) -> Tensor:
+        scores = row[: self.drafting.vocabulary].float()
+        for processor in self.drafting.processors:  # they depend on the scores alone
+            scores = processor(None, scores[None])[0]
+        return scores
+
+    def _lengthen(
+        self, tree: DraftTree, trunk: list[int], chain: list[int], proposals: list[Phrase], plan: Plan, room: int
+    ) -> list[tuple[Phrase, list[int]]]:
+        """The paper's lengthening: K phrases at the end of the trunk, verified in the same pass. Returns each with its nodes."""
+        if len(trunk) < len(chain) or (chain and chain[-1] in self.drafting.ends):
+            return []
+        end = trunk[-1] if trunk else ROOT
+        if chain:
+            proposals = self._lookup(self.seq + chain, plan.phrases)
+        count = plan.phrases if self.target.how.mode == "tree" else min(1, plan.phrases)
+        placed = []
+        for phrase in proposals[:count]:
+            tokens = self._known(phrase)[: plan.length]
+            nodes = tree.extend(end, tokens, phrase.source, nodes=plan.nodes, depth=room)
+            if nodes:
+                placed.append((phrase, nodes))
+        if plan.predicted > 0:
+            self._fill(tree, end, proposals, plan.nodes, room)
+        return placed
+
+    def _fill(self, tree: DraftTree, end: int, proposals: list[Phrase], nodes: int, room: int) -> None:
+        """Feed as many tokens as were planned: a few more can cost less time than a few fewer. What is at hand comes first."""
+        count = len(proposals) if self.target.how.mode == "tree" else 1
+        for phrase in proposals[:count]:
+            tree.extend(end, self._known(phrase), phrase.source, nodes=nodes, depth=room)
+        if self.target.how.mode == "tree":
+            for token in range(self.drafting.vocabulary):
+                if len(tree) >= nodes or tree.depth(end) >= room:
+                    break
+                tree.extend(end, [token], "padding", nodes=nodes)
+
+    def _lookup(self, text: list[int], k: int) -> list[Phrase]:
+        return self.pool.lookup(text[-max(self.pool.orders) :], k) if self.pool is not None and k > 0 else []
+
+    def _known(self, phrase: Phrase) -> tuple[int, ...]:
+        tokens = phrase.tokens
+        limit = self.drafting.vocabulary
+        return next((tokens[:i] for i, token in enumerate(tokens) if not 0 <= token < limit), tokens)
+
+    # ---- verifying ----
+
+    def _walk(
+        self, rows: Tensor, tree: DraftTree, trunk: list[int], chain: list[int], qs: list[Tensor | None]
+    ) -> tuple[list[int], list[int], list[int] | None]:
+        """The tokens written, the nodes that they matched, and the likeliest token after every node where anybody asks for it."""
+        fast = self.picker.greedy and self.text.plain
+        wanted = fast or (
+            len(tree) > 0 and self.pool is not None and bool(self.drafting.learn & {"rejected", "corrected"})
+        )
+        likeliest: list[int] | None = rows.float().argmax(-1).tolist() if wanted else None
+        out: list[int] = []
+        path: list[int] = []
+        node: int | None = ROOT
+        while node is not None:
+            if fast:
+                assert likeliest is not None
+                token = likeliest[node]
+            else:
+                depth = tree.depth(node)
+                q = qs[depth] if len(path) < len(trunk) else None
+                token = self.picker.pick(
+                    self.text.process(rows[node]), len(self.seq), None if q is None else (chain[depth], q)
+                )
+            out.append(token)
+            self.seq.append(token)
+            node = tree.child(node, token)
+            path += [] if node is None else [node]
+            if self.text.append(token):
+                break
+        return out, path, likeliest
+
+    # ---- learning and counting ----
+
+    def _learn_text(self, start: int, source: str) -> None:
+        if self.pool is not None and source in self.drafting.learn:
+            self.pool.feed(self.seq, start, source)
+
+    def _learn_outcome(
+        self,
+        start: int,
+        out: list[int],
+        path: list[int],
+        tree: DraftTree,
+        trunk: list[int],
+        phrases: list[tuple[Phrase, list[int]]],
+        likeliest: list[int] | None,
+    ) -> None:
+        """What was written; what the target said behind tokens that it refused; how each phrase fared."""
+        self._learn_text(start, "output")
+        if self.pool is None:
+            return
+        matched = set(path)
+        reached = len(matched & set(trunk)) == len(trunk) and len(out) > len(trunk)
+        if reached:
+            for phrase, nodes in phrases:
+                self.pool.record(phrase, len(nodes), sum(node in matched for node in nodes))
+        if likeliest is None:
+            return
+        drafted = [tree.tokens[node - 1] for node in trunk]
+        before = self.seq[:start][-max(self.pool.orders) :]
+        if "corrected" in self.drafting.learn:
+            for _, nodes in phrases:
+                said = [likeliest[node] for node in [trunk[-1] if trunk else ROOT, *nodes[:-1]]]
+                if said != [tree.tokens[node - 1] for node in nodes]:
+                    self.pool.correct(before + drafted, said, "corrected")
+        if "rejected" in self.drafting.learn:
+            for j in range(len(matched & set(trunk)), len(trunk)):
+                said = [likeliest[trunk[j]]]
+                for i in range(j + 1, len(trunk)):
+                    if drafted[i] != said[-1]:
+                        break
+                    said.append(likeliest[trunk[i]])
+                self.pool.correct(before + drafted[: j + 1], said, "rejected")
+
+    def _count(
+        self, tree: DraftTree, path: list[int], out: list[int], unread: int, predicted: float | None, measured: float
+    ) -> None:
+        stats = self.stats
+        sources = [tree.sources[node - 1] for node in path]
+        stats.add_round(
+            fed=unread + len(tree),
+            tokens=list(zip(out, [*sources, *["target"] * (len(out) - len(path))], strict=True)),
+            proposed=tree.sources,
+            accepted=sources,
+            predicted=predicted,
+            measured=measured,
+        )
+
+
+def _meet(draft: ModelState, seq: list[int], start: int) -> None:
+    """Take the draft model back to what it shares with the text."""
+    at = min(start, len(draft.cached))
+    last = min(len(draft.cached), len(seq) - 1)
+    while at < last and draft.cached[at] == seq[at]:
+        at += 1
+    draft.rollback(min(at, last))
