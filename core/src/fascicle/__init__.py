@@ -10,9 +10,11 @@ plugin of that name.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # type checkers take it for typing's, whose import is most of what this package would cost
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from .context import RunContext
     from .errors import ConfigError, DataError, FascicleError, OutputFolderError, PluginError, ResultError, SourceError
     from .hookspecs import hookimpl
@@ -98,7 +100,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
+    from importlib.util import find_spec
 
+    if name not in _HOME and find_spec(f"{__name__}.{name}") is not None:
+        # `from . import name` asks here first and then imports it; no need to look through what is installed
+        raise AttributeError(f"module 'fascicle' has no attribute {name!r} before 'import fascicle.{name}'")
     if name in _HOME:
         value = getattr(import_module(f".{_HOME[name]}", __name__), name)
     elif name.startswith("_") or (module := _plugin_module(name)) is None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import os
 import traceback as tb
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib import import_module, resources
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -39,8 +39,6 @@ CORE_PROVIDER = "hf"
 ENTRY_POINTS = "fascicle.plugins"
 HOOK_NAMES = tuple(name for name in dir(hookspecs) if name.startswith("fascicle_"))
 GROUPS = (*VERBS, "experiment")
-
-log = logging.getLogger("fascicle.plugins")
 
 
 def suggest(word: str, known: Iterable[str], *, lead: str = " Did you mean") -> str:
@@ -76,6 +74,11 @@ class PluginRecord:
 def _words(variable: str) -> list[str] | None:
     value = os.environ.get(variable)
     return None if value is None else [word.strip() for word in value.split(",") if word.strip()]
+
+
+def _folder(package: str) -> Path:
+    """Where a package lies; as importlib.resources would say, which is slow to import."""
+    return Path(next(iter(import_module(package).__path__)))
 
 
 def _new_manager() -> pluggy.PluginManager:
@@ -134,7 +137,7 @@ def _inspect(record: PluginRecord) -> None:
         getattr(pm.hook, name)()  # what raises here makes this plugin broken, not every command
     for packages in pm.hook.fascicle_config_packages():
         for package in packages:
-            resources.files(package)
+            _folder(package)
     if info.hook_api != HOOK_API:
         record.status = "incompatible"
         record.error = f"written for hook version {info.hook_api}, this core has {HOOK_API}; upgrade one of them"
@@ -233,7 +236,7 @@ class Manager:
         owners: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for plugin, packages in self.config_packages().items():
             for package in packages:
-                root = resources.files(package)
+                root = _folder(package)
                 for group in GROUPS:
                     folder = root / group
                     if folder.is_dir():
@@ -302,7 +305,11 @@ class Verbs:
 
     @staticmethod
     def _trace(hook_name: str, hook_impls: Any, kwargs: Any) -> None:
-        log.warning("hook %s answered by %s", hook_name, [impl.plugin_name for impl in hook_impls])
+        import logging
+
+        logging.getLogger("fascicle.plugins").warning(
+            "hook %s answered by %s", hook_name, [impl.plugin_name for impl in hook_impls]
+        )
 
     def _verb(self, group: str, **arguments: Any) -> Any:
         name, provider = VERBS[group], self.providers[group]

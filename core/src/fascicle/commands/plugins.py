@@ -78,23 +78,23 @@ def _rows() -> list[dict[str, Any]]:
 def _table() -> int:
     from rich import box
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("plugin", "version", "status", "hooks", "options", "what it is"):
         table.add_column(column, overflow="fold", justify="right" if column in ("hooks", "options") else "left")
     colours = {"ok": "green", "broken": "red", "incompatible": "red", "blocked": "yellow"}
     for row in _rows():
-        status = f"[{colours[row['status']]}]{row['status']}[/]"
+        status = Text(row["status"], style=colours[row["status"]])
         said = "; ".join([text for text in (row["error"], *row["problems"]) if text]) or row["title"]
         table.add_row(
-            row["name"],
-            f"{row['dist']} {row['version']}",
+            Text(row["name"]),
+            Text(f"{row['dist']} {row['version']}"),
             status,
             str(len(row["hooks"])),
             str(row["options"]),
-            escape(said),
+            Text(said),
         )
     Console().print(table)
     return 0
