@@ -10,7 +10,7 @@ from annotated_types import Ge, Interval
 
 from fascicle import ConfigError, PluginError
 from fascicle.config import check, check_option, schema_fields
-from fascicle.objects import HOOK_API, PluginInfo
+from fascicle.info import HOOK_API, PluginInfo
 from fascicle.plugins import Manager, PluginRecord
 
 

@@ -96,6 +96,17 @@ def test_a_wheel_is_found_without_being_imported(wheel: Path) -> None:
     assert "toy_weights" not in sys.modules
 
 
+def test_a_distribution_that_only_has_the_modules_name_is_not_taken_for_its_own(wheel: Path) -> None:
+    site = wheel.parent.parent
+    named, owner = site / "toy_weights-1.2.dist-info", site / "weights_of_toys-3.4.dist-info"
+    owner.mkdir()
+    (owner / "METADATA").write_text("Metadata-Version: 2.1\nName: weights-of-toys\nVersion: 3.4\n")
+    (named / "RECORD").rename(owner / "RECORD")
+    (named / "top_level.txt").rename(owner / "top_level.txt")
+    (named / "RECORD").write_text("something_else/__init__.py,,\n")
+    assert resolve(["wheel:toy_weights/model"], "model toy").description == "wheel weights-of-toys 3.4"
+
+
 def test_a_wheel_without_the_folder_says_so(wheel: Path) -> None:
     with pytest.raises(SourceError, match=r"is installed \(toy-weights 1.2\) but holds no 'large'"):
         resolve(["wheel:toy_weights/large"], "model toy")

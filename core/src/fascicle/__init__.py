@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .context import RunContext
     from .errors import ConfigError, DataError, FascicleError, OutputFolderError, PluginError, ResultError, SourceError
     from .hookspecs import hookimpl
+    from .info import PluginInfo
     from .objects import (
         Block,
         Data,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
         LossOutput,
         Metrics,
         Objective,
-        PluginInfo,
         Section,
         Step,
         TrainResult,
@@ -58,11 +58,11 @@ _HOMES = {
         "LossOutput",
         "Metrics",
         "Objective",
-        "PluginInfo",
         "Section",
         "Step",
         "TrainResult",
     ],
+    "info": ["PluginInfo"],
     "pipeline": ["run"],
     "results": ["Result", "find_results", "read_result"],
 }

@@ -13,7 +13,8 @@ import pluggy
 
 if TYPE_CHECKING:
     from .context import RunContext
-    from .objects import Data, Decoder, LoadedModel, Metrics, Objective, PluginInfo, TrainResult
+    from .info import PluginInfo
+    from .objects import Data, Decoder, LoadedModel, Metrics, Objective, TrainResult
     from .results import Result
 
 __all__ = ["PROJECT", "VERBS", "hookimpl", "hookspec"]

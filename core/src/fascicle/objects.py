@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from .info import PluginInfo
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -31,32 +33,7 @@ __all__ = [
     "TrainResult",
 ]
 
-HOOK_API = 1
-"""Version of the hooks. A plugin states the one it was written for in `PluginInfo.hook_api`."""
-
 Split = Literal["train", "validation", "test"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PluginInfo:
-    """What a plugin says about itself; plain data and strings, so that asking costs nothing.
-
-    >>> PluginInfo(name="toy", title="A toy", options={"training/toy": "fascicle_toy.options:ToyOptions"}).hook_api
-    1
-    """
-
-    name: str
-    """Entry-point name: `loradrop` for the distribution `fascicle-loradrop`."""
-    title: str
-    """One line: what it gives a user."""
-    paper: str = ""
-    """Authors, title, venue, year."""
-    bibtex: str = ""
-    options: Mapping[str, str] = field(default_factory=dict)
-    """`"group/kind"` to `"module:Dataclass"`: the schema that types and checks the option. The module must be light."""
-    requires: Sequence[str] = ()
-    """Distributions that a user must install beside it (wheels with weights, say), as pip would name them."""
-    hook_api: int = HOOK_API
 
 
 @dataclass(kw_only=True)

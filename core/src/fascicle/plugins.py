@@ -24,7 +24,7 @@ import pluggy
 from . import hookspecs
 from .errors import PluginError
 from .hookspecs import PROJECT, VERBS
-from .objects import HOOK_API, PluginInfo
+from .info import HOOK_API, PluginInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

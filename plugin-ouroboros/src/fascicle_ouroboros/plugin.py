@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fascicle.hookspecs import hookimpl
-from fascicle.objects import PluginInfo
+from fascicle.info import PluginInfo
 
 if TYPE_CHECKING:
     from fascicle.context import RunContext

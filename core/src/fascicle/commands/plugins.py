@@ -96,7 +96,7 @@ def _table() -> int:
             str(row["options"]),
             Text(said),
         )
-    Console().print(table)
+    Console(emoji=False, markup=False, highlight=False).print(table)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..hookspecs import hookimpl
-from ..objects import PluginInfo
+from ..info import PluginInfo
 
 if TYPE_CHECKING:
     from ..context import RunContext
