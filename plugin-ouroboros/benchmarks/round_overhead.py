@@ -24,7 +24,8 @@ from pathlib import Path
 
 import torch
 
-from fascicle_ouroboros.controller import Controller, CostModel
+from fascicle_ouroboros.controller import Controller
+from fascicle_ouroboros.costs import CostModel
 from fascicle_ouroboros.pool import PhrasePool
 from fascicle_ouroboros.tree import ROOT, DraftTree
 

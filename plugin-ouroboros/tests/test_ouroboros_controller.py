@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fascicle_ouroboros.controller import PLAIN, Controller, CostModel, FixedController, Plan
+from fascicle_ouroboros.controller import PLAIN, Controller, FixedController, Plan
+from fascicle_ouroboros.costs import CostModel
 from fascicle_ouroboros.errors import OuroborosError
 from fascicle_ouroboros.pool import Phrase, PhrasePool
 

@@ -24,7 +24,8 @@ from transformers.generation.configuration_utils import GenerationMode
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from . import cache as kv
-from .controller import Controller, CostModel, FixedController
+from .controller import Controller, FixedController
+from .costs import CostModel
 from .errors import UnsupportedError, VocabularyError
 from .options import DraftingOptions
 from .pool import PhrasePool

