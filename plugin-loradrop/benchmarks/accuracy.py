@@ -89,7 +89,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def table(lines: Sequence[dict[str, Any]], metric: str, scale: float, digits: int) -> str:
-    """Means by task, and paired differences of LoRA-drop to each other arm, over tasks of equal weight."""
+    """Means by task, and paired differences of LoRA-drop to each other arm: in each task, then over all, which weigh the same."""
     tasks = list(dict.fromkeys((line["task"], line["rows"]) for line in lines))
     out = [
         f"| training | budget | {' | '.join(f'{task}, {rows} rows' for task, rows in tasks)} |",
@@ -104,17 +104,19 @@ def table(lines: Sequence[dict[str, Any]], metric: str, scale: float, digits: in
             spread = f" ± {summary.sd:.{digits}f}" if summary.sd is not None else ""
             cells.append(f"{summary.mean:.{digits}f}{spread} ({summary.n})" if summary.n else "")
         out.append(f"| {training} | {budget:g} | {' | '.join(cells)} |")
-    out += ["", "| loradrop minus | budget | mean | 95 % interval | pairs | test sets |", "|---|---|---|---|---|---|"]
-    for budget in sorted({budget for training, budget in arms if training == "loradrop"}, reverse=True):
-        for other in CONTROLS:
-            d = difference(lines, other, budget, metric)
-            if d is not None:
-                ends = (
-                    "-"
-                    if d.low is None or d.high is None
-                    else f"[{scale * d.low:+.{digits}f}, {scale * d.high:+.{digits}f}]"
-                )
-                out.append(f"| {other} | {budget:g} | {scale * d.mean:+.{digits}f} | {ends} | {d.pairs} | {d.units} |")
+    out += ["", "| test set | loradrop minus | budget | mean | 95 % interval | pairs |", "|---" * 6 + "|"]
+    sets = [([task], f"{task[0]}, {task[1]} rows") for task in tasks] + ([(tasks, "all")] if len(tasks) > 1 else [])
+    for chosen, name in sets:
+        some = [line for line in lines if (line["task"], line["rows"]) in chosen]
+        for budget in sorted({budget for training, budget in arms if training == "loradrop"}, reverse=True):
+            for other in CONTROLS:
+                d = difference(some, other, budget, metric)
+                if d is not None:
+                    ends = [f"{scale * end:+.{digits}f}" for end in (d.low, d.high) if end is not None]
+                    interval = f"[{', '.join(ends)}]" if ends else "-"
+                    out.append(
+                        f"| {name} | {other} | {budget:g} | {scale * d.mean:+.{digits}f} | {interval} | {d.pairs} |"
+                    )
     return "\n".join(out)
 
 
