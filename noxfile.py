@@ -144,8 +144,9 @@ def _python(session: nox.Session) -> str:
 
 @nox.session
 def launchers(session: nox.Session) -> None:
-    """Sweeps through joblib and Optuna; their test is skipped where they are not installed."""
-    _install(session, CORE, *PLUGINS, tools=("pytest", "hypothesis", "hydra-joblib-launcher", "hydra-optuna-sweeper"))
+    """Sweeps through joblib, ray, submitit and Optuna; each test is skipped where its launcher is not installed."""
+    hydra_plugins = ("joblib-launcher", "ray-launcher", "submitit-launcher", "optuna-sweeper")
+    _install(session, CORE, *PLUGINS, tools=("pytest", "hypothesis", *(f"hydra-{name}" for name in hydra_plugins)))
     session.run("pytest", "-q", "core/tests/test_launchers.py", *session.posargs, env=ENV)
 
 
