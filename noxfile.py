@@ -65,7 +65,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test, with everything installed together; arguments go to pytest."""
+    """The tests that are not slow, with everything installed together; arguments go to pytest, as `-- -m 'slow or not slow'`."""
     _install(
         session, CORE, *PLUGINS, tools=("pytest", "pytest-xdist", "hypothesis", "jaxtyping", "beartype", "hatchling")
     )
@@ -147,7 +147,7 @@ def launchers(session: nox.Session) -> None:
     """Sweeps through joblib, ray, submitit and Optuna; each test is skipped where its launcher is not installed."""
     hydra_plugins = ("joblib-launcher", "ray-launcher", "submitit-launcher", "optuna-sweeper")
     _install(session, CORE, *PLUGINS, tools=("pytest", "hypothesis", *(f"hydra-{name}" for name in hydra_plugins)))
-    session.run("pytest", "-q", "core/tests/test_launchers.py", *session.posargs, env=ENV)
+    session.run("pytest", "-q", "-m", "slow", "core/tests/test_launchers.py", *session.posargs, env=ENV)
 
 
 @nox.session

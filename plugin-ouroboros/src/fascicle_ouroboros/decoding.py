@@ -150,7 +150,7 @@ class OuroborosDecoder:
         return make(
             max_new_tokens=max_new_tokens,
             min_new_tokens=min(o.min_new_tokens, max_new_tokens) or None,
-            min_length=0,
+            min_length=None if o.min_new_tokens else 0,  # both at once make transformers warn
             num_beams=1,
             repetition_penalty=o.repetition_penalty,
             no_repeat_ngram_size=o.no_repeat_ngram_size,
