@@ -133,7 +133,7 @@ def minimums(session: nox.Session) -> None:
     projects = [word for project in (CORE, *PLUGINS) for word in ("-e", str(project))]
     links = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ else {}
     install = ("uv", "pip", "install", "--python", _python(session), "--resolution=lowest-direct")
-    session.run(*install, torch, *projects, "pytest", "hypothesis", env=links)
+    session.run(*install, torch, *projects, "pytest>=8.3", "hypothesis>=6.130", env=links)
     session.run("pytest", "-q", "core/tests", *session.posargs, env=ENV)
 
 

@@ -28,8 +28,9 @@ from .controller import Controller, FixedController
 from .costs import CostModel
 from .errors import UnsupportedError, VocabularyError
 from .options import DraftingOptions
+from .packed import Packed
 from .pool import PhrasePool
-from .rounds import Drafting, Rounds
+from .rounds import Drafting, Rounds, together
 from .sampling import Coupled, Greedy, GumbelNoise, Leviathan, row_seed
 from .state import ModelState, verification
 from .stats import Stats
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from transformers import GenerationConfig
 
+    from .packed import PackedRow
     from .sampling import Picker
     from .state import Verification
 
@@ -119,7 +121,7 @@ class OuroborosEngine:
         self.target = _decoder(target, "target")
         self.draft = None if draft is None else _decoder(draft, "draft")
         self.pool = pool if pool is not None else empty_pool(self.options)
-        self.target_how = verification(self.target)
+        self.target_how = self.draft_how = verification(self.target)
         if self.target_how.mode != "tree":
             logger.warning("Ouroboros verifies with %s: %s", self.target_how.mode, self.target_how.reason)
         if self.draft is not None:
@@ -274,30 +276,58 @@ class OuroborosEngine:
         mask = given.get("attention_mask")
         positions = given.get("position_ids")
         texts: list[Text] = []
-        for row in range(len(input_ids)):
-            text = Text(
-                input_ids[row : row + 1],
-                processors,
-                criteria,
-                streamer,
-                keep_scores=bool(config.return_dict_in_generate and config.output_scores),
-                keep_logits=bool(config.return_dict_in_generate and config.output_logits),
-            )
-            seen = torch.ones_like(input_ids[row], dtype=torch.bool) if mask is None else mask[row].bool()
-            where = () if positions is None else positions[row % len(positions)][seen[-positions.shape[1] :]].tolist()
-            tokens = input_ids[row][seen].tolist()
-            state = ModelState(self.target, self.target_how, where)
-            if user is not None and user.get_seq_length():
-                state.resume(user, tokens)
-            self._rounds(text, tokens, state, seed, row, config).run()
-            texts.append(text)
-            returned = getattr(user, "_is_user_defined", False) or config.return_dict_in_generate
-            if user is not None and returned and len(input_ids) == 1:
-                kv.read(state.cache, user, len(state.cached))
+        size = self._together()
+        for first in range(0, len(input_ids), size):
+            group = range(first, min(first + size, len(input_ids)))
+            packs = [
+                Packed(model, how) if model is not None and len(group) > 1 else None
+                for model, how in ((self.target, self.target_how), (self.draft, self.draft_how))
+            ]
+            rounds = []
+            for row in group:
+                text = Text(
+                    input_ids[row : row + 1],
+                    processors,
+                    criteria,
+                    streamer,
+                    keep_scores=bool(config.return_dict_in_generate and config.output_scores),
+                    keep_logits=bool(config.return_dict_in_generate and config.output_logits),
+                )
+                seen = torch.ones_like(input_ids[row], dtype=torch.bool) if mask is None else mask[row].bool()
+                where = (
+                    () if positions is None else positions[row % len(positions)][seen[-positions.shape[1] :]].tolist()
+                )
+                tokens = input_ids[row][seen].tolist()
+                state: Any = (
+                    ModelState(self.target, self.target_how, where) if packs[0] is None else packs[0].row(where)
+                )
+                if user is not None and user.get_seq_length():
+                    state.resume(user, tokens)
+                rounds.append(self._rounds(text, tokens, state, packs[1], seed, row, config))
+                texts.append(text)
+            if len(rounds) > 1:
+                together(rounds)
+            else:
+                rounds[0].run()
+        returned = getattr(user, "_is_user_defined", False) or config.return_dict_in_generate
+        if user is not None and returned and len(input_ids) == 1:
+            kv.read(state.cache, user, len(state.cached))
         return _result(texts, config, user if len(input_ids) == 1 else None, input_ids)
 
+    def _together(self) -> int:
+        """Rows that are verified in one pass, at most."""
+        hows = [self.target_how] if self.draft is None else [self.target_how, self.draft_how]
+        return self.options.batch_rows if all(how.mode == "tree" for how in hows) else 1
+
     def _rounds(
-        self, text: Text, seen: list[int], target: ModelState, seed: int | None, row: int, config: GenerationConfig
+        self,
+        text: Text,
+        seen: list[int],
+        target: ModelState | PackedRow,
+        drafts: Packed | None,
+        seed: int | None,
+        row: int,
+        config: GenerationConfig,
     ) -> Rounds:
         stats = Stats(mode=self.target_how.mode)
         self.row_stats.append(stats)
@@ -308,7 +338,7 @@ class OuroborosEngine:
         size = _vocabulary(self.target)
         draft, processors = None, []
         if self.draft is not None and max(seen) < _vocabulary(self.draft):
-            draft = ModelState(self.draft, self.draft_how)
+            draft = ModelState(self.draft, self.draft_how) if drafts is None else drafts.row()
             if config.do_sample:
                 processors = [p for p in text.processors if type(p).__name__ in TEXT_FREE]
         drafting = Drafting(
