@@ -118,6 +118,18 @@ def test_a_forgotten_window_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verification(copy.deepcopy(model("mistral_window"))).mode == "chain"
 
 
+def test_the_window_is_put_back_even_if_the_test_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(model: Any) -> Any:
+        assert model.config.sliding_window < WINDOW
+        raise KeyboardInterrupt
+
+    net = copy.deepcopy(model("mistral_window"))
+    monkeypatch.setattr(state_module, "_try_out", fails)
+    with pytest.raises(KeyboardInterrupt):
+        verification(net)
+    assert net.config.sliding_window == WINDOW
+
+
 def test_dropout_does_not_disturb_and_training_goes_on() -> None:
     net = copy.deepcopy(model("gpt2")).train()
     assert verification(net).mode == "tree"

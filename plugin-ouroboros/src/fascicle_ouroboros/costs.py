@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import platform
+import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -71,6 +73,8 @@ class CostModel:
         self._plain: deque[float] = deque(maxlen=15)
         self.scale = 1.0
         """What one token costs, relative to what was measured for it."""
+        self.spent = (0, 0.0)
+        """Forwards and seconds that measuring took; none where it was remembered."""
         self._ratios: dict[int, deque[float]] = {}
         self._seen: dict[int, int] = {}
         self._rounds = 0
@@ -188,28 +192,28 @@ class CostModel:
     def calibrate(
         cls,
         measure: Callable[[int, int], float],
-        sizes: Sequence[int] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32),
-        contexts: Sequence[int] = (128, 1024),
+        sizes: Sequence[int] = (1, 2, 4, 6, 8, 16, 32),
+        contexts: Sequence[int] = (256,),
         *,
-        repeats: int = 3,
+        repeats: int = 2,
     ) -> CostModel:
-        """Measure every size at every context; the median of `repeats` rounds over all of them.
+        """Measure every size at every context; the least of `repeats` rounds over all of them.
 
         Args:
             measure: `measure(k, L)` runs one forward and returns its seconds.
-            sizes: tokens fed. Name the small ones one by one: that is where the curve is not a line.
+            sizes: tokens fed. Name the small ones: that is where the curve is not a line.
             contexts: tokens in the cache.
             repeats: how often. Sizes are interleaved, so that a busy moment does not hit one of them alone.
 
         >>> CostModel.calibrate(lambda k, L: 1.0 + 0.1 * k, sizes=(1, 2), contexts=(0,)).seconds(2, 0)
         1.2
         """
-        times: dict[tuple[int, int], list[float]] = {}
-        for _ in range(max(1, repeats)):
-            for context in contexts:
-                for k in sizes:
-                    times.setdefault((k, context), []).append(measure(k, context))
-        return cls({pair: median(seconds) for pair, seconds in times.items()})
+        begin = time.perf_counter()
+        pairs = [(k, context) for context in contexts for k in sizes]
+        times = [{pair: measure(*pair) for pair in pairs} for _ in range(max(1, repeats))]
+        cost = cls({pair: min(seconds[pair] for seconds in times) for pair in pairs})
+        cost.spent = len(times) * len(pairs), time.perf_counter() - begin
+        return cost
 
     def to_json(self) -> str:
         """The measurements as JSON text.
@@ -238,33 +242,39 @@ class CostModel:
             raise OuroborosError(f"costs: expected the JSON text of a cost model, got {text[:40]!r}.") from error
 
     @classmethod
-    def cached(cls, folder: str | os.PathLike[str], model: str, make: Callable[[], CostModel]) -> CostModel:
-        """The cost model that was kept for this host and `model`, or the one that `make` measures, which is then kept.
+    def cached(
+        cls, model: str, make: Callable[[], CostModel], folder: str | os.PathLike[str] | None = None
+    ) -> CostModel:
+        """What was measured for `model` in this process, or on this host in an earlier one; else what `make` measures now.
+
+        Each call gives an object of its own: what one engine observes does not correct another's.
 
         Args:
-            folder: where such models are kept.
-            model: what the times depend on beside the host: weights' name or fingerprint, dtype, device, threads.
-            make: measures; called when there is none, or when it cannot be read.
+            model: what the times depend on beside the host: model, dtype, device, threads, versions.
+            make: measures.
+            folder: where the measurements are kept for other processes. None: in this process alone.
 
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     first = CostModel.cached(folder, "toy fp32", lambda: CostModel({(1, 0): 0.5}))
-        ...     CostModel.cached(folder, "toy fp32", lambda: 1 / 0).seconds(1, 0)
+        >>> first = CostModel.cached("toy fp32", lambda: CostModel({(1, 0): 0.5}))
+        >>> CostModel.cached("toy fp32", lambda: 1 / 0).seconds(1, 0)
         0.5
         """
-        from fascicle.results import atomic_write_text
+        path = kept = None
+        if folder is not None:
+            host = f"{platform.node()} {platform.machine()} {platform.processor()} {os.cpu_count()}"
+            name = hashlib.sha256(f"{host}\n{model}".encode()).hexdigest()[:20]
+            path = Path(folder) / f"cost-{name}.json"
+            with contextlib.suppress(OSError, UnicodeDecodeError, OuroborosError):
+                kept = cls.from_json(path.read_text("utf-8"))
+        cost = cls(_MEASURED[model]) if model in _MEASURED else kept or make()
+        _MEASURED[model] = cost.measured
+        if path is not None and kept is None:
+            from fascicle.results import atomic_write_text
 
-        host = f"{platform.node()} {platform.machine()} {platform.processor()} {os.cpu_count()}"
-        name = hashlib.sha256(f"{host}\n{model}".encode()).hexdigest()[:20]
-        path = Path(folder) / f"cost-{name}.json"
-        try:
-            return cls.from_json(path.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, OuroborosError):
-            cost = make()
             atomic_write_text(path, cost.to_json())
-            return cost
+        return cost
 
 
+_MEASURED: dict[str, dict[tuple[int, int], float]] = {}
 _COST_FORMAT = "fascicle-ouroboros/costs"
 
 
