@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -340,6 +341,17 @@ def test_calibration_takes_the_least_and_interleaves():
     assert cost.spent[1] > 0
 
 
+def test_calibration_keeps_to_its_budget_but_measures_everything_once():
+    def measure(k, context):
+        time.sleep(0.002 * k)
+        return 0.002 * k
+
+    cost = CostModel.calibrate(measure, sizes=(1, 2, 8), contexts=(0,), repeats=3, budget=0.0)
+    assert cost.spent[0] == 3
+    cost = CostModel.calibrate(measure, sizes=(1, 2, 8), contexts=(0,), repeats=3, budget=60.0)
+    assert cost.spent[0] == 9
+
+
 @pytest.fixture
 def other_process(monkeypatch):
     """Forgets what this process has measured."""
@@ -412,9 +424,9 @@ def test_engines_of_one_model_measure_it_once_and_say_what_it_took(tmp_path, oth
         assert told[1] == 0
         return told[0]
 
-    assert forwards_of_calibration() == 1 + 2 * 5  # reads a text, then twice 1, 2, 4, 6 and 8 tokens
+    assert forwards_of_calibration() == 1 + 3 * 5  # reads a text, then thrice 1, 2, 4, 6 and 8 tokens
     assert forwards_of_calibration() == 0
-    assert forwards_of_calibration(near()) == 1 + 2
+    assert forwards_of_calibration(near()) == 1 + 3
     other_process()
     assert forwards_of_calibration(near()) == 0
     assert len(list(tmp_path.iterdir())) == 2

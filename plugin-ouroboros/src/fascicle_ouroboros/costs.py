@@ -195,7 +195,8 @@ class CostModel:
         sizes: Sequence[int] = (1, 2, 4, 6, 8, 16, 32),
         contexts: Sequence[int] = (256,),
         *,
-        repeats: int = 2,
+        repeats: int = 3,
+        budget: float = math.inf,
     ) -> CostModel:
         """Measure every size at every context; the least of `repeats` rounds over all of them.
 
@@ -204,15 +205,22 @@ class CostModel:
             sizes: tokens fed. Name the small ones: that is where the curve is not a line.
             contexts: tokens in the cache.
             repeats: how often. Sizes are interleaved, so that a busy moment does not hit one of them alone.
+            budget: seconds after which nothing is measured again; once it is done whatever that takes.
 
         >>> CostModel.calibrate(lambda k, L: 1.0 + 0.1 * k, sizes=(1, 2), contexts=(0,)).seconds(2, 0)
         1.2
         """
         begin = time.perf_counter()
-        pairs = [(k, context) for context in contexts for k in sizes]
-        times = [{pair: measure(*pair) for pair in pairs} for _ in range(max(1, repeats))]
-        cost = cls({pair: min(seconds[pair] for seconds in times) for pair in pairs})
-        cost.spent = len(times) * len(pairs), time.perf_counter() - begin
+        times: dict[tuple[int, int], list[float]] = {}
+        forwards = 0
+        for _ in range(max(1, repeats)):
+            for pair in [(k, context) for context in contexts for k in sizes]:
+                known = times.setdefault(pair, [])
+                if not known or time.perf_counter() - begin + known[0] <= budget:
+                    known.append(measure(*pair))
+                    forwards += 1
+        cost = cls({pair: min(seconds) for pair, seconds in times.items()})
+        cost.spent = forwards, time.perf_counter() - begin
         return cost
 
     def to_json(self) -> str:

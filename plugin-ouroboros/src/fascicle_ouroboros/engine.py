@@ -94,7 +94,8 @@ class OuroborosEngine:
         options: how to draft.
         controller: decides how much to draft in each round; by default as `options` say.
         costs: folder where an adaptive engine keeps what passes cost on this machine, for other processes. None: it measures once
-            in a process, when the first text is begun, which takes the time of some thirty tokens.
+            in a process, when the first text is begun, which takes about two seconds, or the time of some twenty tokens if that is
+            more.
 
     Raises:
         UnsupportedError: an encoder-decoder, or a model with prompt-learning adapters.
@@ -416,7 +417,7 @@ def pass_costs(model: Any, how: Verification, most: int, folder: str | os.PathLi
 
     def calibrate() -> CostModel:
         start, size = time.perf_counter(), _vocabulary(model)
-        state, read = ModelState(model, how), min(32, context)
+        state, read = ModelState(model, how), min(8, context)
         with torch.no_grad():
             state.forward([i % size for i in range(read)], DraftTree())
             state.keep([])
@@ -434,7 +435,7 @@ def pass_costs(model: Any, how: Verification, most: int, folder: str | os.PathLi
             state.rollback(length)
             return seconds
 
-        cost = CostModel.calibrate(measure, sizes, (length,))
+        cost = CostModel.calibrate(measure, sizes, (length,), budget=1.7)
         cost.spent = state.forwards, time.perf_counter() - start
         return cost
 
