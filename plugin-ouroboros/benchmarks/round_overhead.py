@@ -20,6 +20,7 @@ import re
 import statistics
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ MEDIAN, P99 = 150.0, 500.0
 """Bounds in µs."""
 CPU = {1: 1.0, 2: 1.88, 3: 2.48, 4: 1.86, 6: 1.69, 8: 1.89, 12: 2.57, 16: 2.55, 24: 2.74, 32: 2.55}
 """Relative times of a forward over k tokens, measured on two cores: what the controller plans with here."""
-PARTS = ("lookup", "plan", "tree", "mask", "feed", "record", "observe")
+PARTS = ("lookup", "plan", "tree", "mask", "feed", "record", "correct", "observe")
 
 
 def artificial(n: int, seed: int = 0) -> list[int]:
@@ -69,53 +70,76 @@ def fill(pool: PhrasePool, text: list[int], phrases: int) -> int:
     return at
 
 
-def measure(pool: PhrasePool, text: list[int], rounds: int, phrases: int, nodes: int) -> dict[str, list[float]]:
-    """Seconds of each part in each round."""
+def measure(
+    pool: PhrasePool, text: list[int], rounds: int, phrases: int, nodes: int
+) -> tuple[list[float], dict[str, list[float]]]:
+    """Seconds of whole rounds, and of each part in rounds between them: asking for the time so often takes time itself."""
     cost = CostModel({(k, 0): 0.07 * c for k, c in CPU.items()})
     controller = Controller(cost, phrases=phrases, nodes=nodes)
+    whole: list[float] = []
     times: dict[str, list[float]] = {part: [] for part in PARTS}
-    clock = time.process_time
+    clock, rng = time.process_time, random.Random(0)
     asking = statistics.median(-clock() + clock() for _ in range(1000))
     at = 50
-    pool.feed(text[:at], 0, "prompt")
-    for _ in range(rounds):
-        seq = text[:at]
-        t = [clock()]
+    seq = text[:at]  # grows in place, as the engine's does: a copy would sweep the processor's caches
+    pool.feed(seq, 0, "prompt")
+    for i in range(2 * rounds):
+        ask: Callable[[], float] = clock if i % 2 else _no_time
+        noise = 0.07 * rng.uniform(0.9, 1.2)
+        begin = clock()
         proposals = pool.lookup(seq[-3:], phrases)
-        t.append(clock())
+        t1 = ask()
         plan = controller.plan(proposals, 10**6, at)
-        t.append(clock())
+        t2 = ask()
         # The tree is made in full in every round, whatever the plan: the bound is for rounds that draft.
         tree = DraftTree()
         placed = [(p, tree.extend(ROOT, p.tokens, p.source, nodes=nodes)) for p in proposals]
-        t.append(clock())
-        mask = torch.zeros(1 + len(tree), 257 + len(tree), dtype=torch.bool)
-        mask[:, :257] = True
-        mask[1:, 257:] = tree.ancestors()
-        t.append(clock())
-        node, emitted = ROOT, 1
+        t3 = ask()
+        tree.visible(256, 1)
+        t4 = clock()
+
+        node, emitted = ROOT, 1  # the walk stands for the target
         path = set()
         while (below := tree.child(node, text[at + emitted - 1])) is not None:
             node, emitted = below, emitted + 1
             path.add(node)
-        seq = text[: at + emitted]
-        t.append(clock())
+        seq += text[at : at + emitted]
+        answers = [_said(p.tokens, way, path) for p, way in placed]
+        seconds = noise * CPU[min(CPU, key=lambda k: abs(k - 1 - plan.nodes))]
+
+        t5 = clock()
         pool.feed(seq, at, "output")
-        t.append(clock())
+        t6 = ask()
         for phrase, way in placed:
             if way:
                 pool.record(phrase, len(way), sum(node in path for node in way))
-        t.append(clock())
-        controller.observe(
-            plan, fed=1 + plan.nodes, emitted=emitted, seconds=cost.seconds(1 + plan.nodes, at), tokens=seq[at:]
-        )
-        t.append(clock())
+        t7 = ask()
+        for said in answers:
+            if said:
+                pool.correct(seq[at - 3 : at], said, "corrected")
+        t8 = ask()
+        controller.observe(plan, fed=1 + plan.nodes, emitted=emitted, seconds=seconds, tokens=seq[at:])
+        end = clock()
         at += emitted
-        spans = [t[i + 1] - t[i] for i in range(len(t) - 1)]
-        del spans[4]  # the walk stands for the target
-        for part, seconds in zip(PARTS, spans, strict=True):
-            times[part].append(max(0.0, seconds - asking))
-    return times
+        if i % 2:
+            spans = (t1 - begin, t2 - t1, t3 - t2, t4 - t3, t6 - t5, t7 - t6, t8 - t7, end - t8)
+            for part, span in zip(PARTS, spans, strict=True):
+                times[part].append(max(0.0, span - asking))
+        else:
+            whole.append(t4 - begin + end - t5 - 2 * asking)
+    return whole, times
+
+
+def _no_time() -> float:
+    return 0.0
+
+
+def _said(tokens: Sequence[int], way: list[int], path: set[int]) -> list[int]:
+    """What the target says behind each token of a phrase where it refused some; the engine leaves out single tokens as well."""
+    if len(way) < 2 or all(node in path for node in way):
+        return []
+    kept = sum(node in path for node in way)
+    return [*tokens[:kept], *(token + 1 for token in tokens[kept : len(way)])]
 
 
 def main() -> int:
@@ -129,15 +153,16 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(1)
 
-    text = words(args.text) if args.text else artificial(3 * args.phrases + 12 * args.rounds)
+    text = words(args.text) if args.text else artificial(3 * args.phrases + 24 * args.rounds)
     pool = PhrasePool(max_phrases=args.phrases)
     begin = time.process_time()
     at = fill(pool, text, args.phrases)
     filling = time.process_time() - begin
     rest = text[at:] + text
-    times = measure(pool, rest, args.rounds, args.proposals, args.nodes)
+    with torch.no_grad():  # as the engine has it
+        rounds, times = measure(pool, rest, args.rounds, args.proposals, args.nodes)
     warm = args.rounds // 10
-    whole = sorted(1e6 * sum(parts) for parts in list(zip(*times.values(), strict=True))[warm:])
+    whole = sorted(1e6 * seconds for seconds in rounds[warm:])
     median, p99 = statistics.median(whole), whole[int(0.99 * len(whole))]
     report = {
         "phrases": len(pool),

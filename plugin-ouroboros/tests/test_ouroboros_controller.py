@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -326,7 +327,7 @@ def test_observed_times_correct_the_model_and_outliers_do_not():
     assert cost.seconds(1, 0) == pytest.approx(3.0)
 
 
-def test_calibration_takes_the_median_and_interleaves():
+def test_calibration_takes_the_least_and_interleaves():
     calls = []
 
     def measure(k, context):
@@ -336,23 +337,99 @@ def test_calibration_takes_the_median_and_interleaves():
     cost = CostModel.calibrate(measure, sizes=(1, 4), contexts=(0, 64), repeats=3)
     assert calls[:4] == [1, 4, 1, 4]
     assert cost.seconds(1, 0) == 1.0
+    assert cost.spent[0] == len(calls) == 12
+    assert cost.spent[1] > 0
 
 
-def test_costs_are_kept_per_host_and_model(tmp_path):
+def test_calibration_keeps_to_its_budget_but_measures_everything_once():
+    def measure(k, context):
+        time.sleep(0.002 * k)
+        return 0.002 * k
+
+    cost = CostModel.calibrate(measure, sizes=(1, 2, 8), contexts=(0,), repeats=3, budget=0.0)
+    assert cost.spent[0] == 3
+    cost = CostModel.calibrate(measure, sizes=(1, 2, 8), contexts=(0,), repeats=3, budget=60.0)
+    assert cost.spent[0] == 9
+
+
+@pytest.fixture
+def other_process(monkeypatch):
+    """Forgets what this process has measured."""
+    from fascicle_ouroboros import costs
+
+    def forget():
+        monkeypatch.setattr(costs, "_MEASURED", {})
+
+    forget()
+    return forget
+
+
+def test_costs_are_measured_once_in_a_process_and_corrected_by_each_engine_alone(other_process):
     made = []
 
     def make():
         made.append(1)
         return cost_of(CPU, len(made))
 
-    first = CostModel.cached(tmp_path / "new", "a", make)
-    assert CostModel.cached(tmp_path / "new", "a", make).measured == first.measured
-    assert CostModel.cached(tmp_path / "new", "b", make).measured != first.measured
+    first, second = CostModel.cached("a", make), CostModel.cached("a", make)
+    assert len(made) == 1
+    assert first.measured == second.measured
+    for _ in range(9):
+        first.observe(1, 0, 50.0)
+    assert second.seconds(1, 0) == pytest.approx(1.0)
+    assert CostModel.cached("b", make).seconds(1, 0) == pytest.approx(2.0)
+
+
+def test_costs_are_kept_in_a_folder_where_one_is_given(tmp_path, other_process):
+    made = []
+
+    def make():
+        made.append(1)
+        return cost_of(CPU, len(made))
+
+    folder = tmp_path / "new"
+    first = CostModel.cached("a", make, folder)
+    other_process()
+    assert CostModel.cached("a", make, folder).measured == first.measured
+    assert CostModel.cached("b", make, folder).measured != first.measured
     assert len(made) == 2
-    for path in (tmp_path / "new").iterdir():
+    for path in folder.iterdir():
         path.write_text("{")
-    CostModel.cached(tmp_path / "new", "a", make)
+    other_process()
+    third = CostModel.cached("a", make, folder)
     assert len(made) == 3
+    other_process()
+    assert CostModel.cached("a", make, folder).measured == third.measured
+
+
+def test_engines_of_one_model_measure_it_once_and_say_what_it_took(tmp_path, other_process):
+    from ouroboros_models import greedy, model, near, prompt
+
+    from fascicle_ouroboros.engine import OuroborosEngine
+    from fascicle_ouroboros.options import DraftingOptions
+
+    options = DraftingOptions(adaptive=True, nodes=8)
+
+    def forwards_of_calibration(draft=None):
+        engine, forwards, told = OuroborosEngine(model(), draft, options=options, costs=tmp_path), [], []
+        handle = model().register_forward_hook(lambda *_: forwards.append(1))
+        for _ in range(2):
+            out = engine.generate(prompt(), max_new_tokens=12)
+            assert tuple(out[0].tolist()) == greedy("llama", 0)[: 9 + 12]
+            told.append(engine.stats.calibration_forwards)
+            assert len(forwards) == engine.stats.target_forwards + (0 if draft else told[-1])
+            assert (engine.stats.calibration_seconds > 0) == (told[-1] > 0)
+            forwards.clear()
+        handle.remove()
+        assert told[1] == 0
+        return told[0]
+
+    assert forwards_of_calibration() == 1 + 3 * 5  # reads a text, then thrice 1, 2, 4, 6 and 8 tokens
+    assert forwards_of_calibration() == 0
+    assert forwards_of_calibration(near()) == 1 + 3
+    other_process()
+    assert forwards_of_calibration(near()) == 0
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize(

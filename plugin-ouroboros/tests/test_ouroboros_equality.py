@@ -80,7 +80,12 @@ def test_a_wrong_mask_would_change_the_text(monkeypatch: pytest.MonkeyPatch) -> 
     text = greedy("llama", 3)
     options = DraftingOptions(phrases=6, nodes=64)
     engine = OuroborosEngine(model("llama"), pool=liar(text), options=options)
-    monkeypatch.setattr(DraftTree, "ancestors", lambda self, device: torch.ones(len(self), len(self)).tril().bool())
+
+    def everything_before(self: DraftTree, past: int, unread: int) -> torch.Tensor:
+        width = past + unread + len(self)
+        return torch.ones(unread + len(self), width).tril(past).bool()
+
+    monkeypatch.setattr(DraftTree, "visible", everything_before)
     assert write(engine, 3) != text
 
 

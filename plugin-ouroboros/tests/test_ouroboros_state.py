@@ -32,13 +32,18 @@ def test_a_tree_shares_beginnings_and_keeps_to_its_limits() -> None:
     assert not tree.is_chain
 
 
-def test_a_node_sees_its_ancestors_alone() -> None:
+@pytest.mark.parametrize(("past", "unread"), [(0, 1), (3, 1), (2, 4)])
+def test_a_node_sees_the_text_and_its_ancestors_alone(past: int, unread: int) -> None:
     tree = DraftTree()
     tree.extend(ROOT, [1, 2, 3], "draft")
     tree.extend(ROOT, [1, 4], "draft")
     tree.extend(ROOT, [5], "draft")
     expected = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
-    assert tree.ancestors().int().tolist() == expected
+    sees = tree.visible(past, unread)
+    text = past + unread
+    assert sees[unread:, text:].int().tolist() == expected
+    assert bool(sees[unread:, :text].all())
+    assert torch.equal(sees[:unread], torch.ones(unread, text + 5).tril(past).bool())
 
 
 # ---- caches ----
@@ -111,6 +116,18 @@ def test_a_boolean_mask_in_eager_attention_is_noticed(monkeypatch: pytest.Monkey
 def test_a_forgotten_window_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_module, "_window", lambda model: 2**62)
     assert verification(copy.deepcopy(model("mistral_window"))).mode == "chain"
+
+
+def test_the_window_is_put_back_even_if_the_test_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(model: Any) -> Any:
+        assert model.config.sliding_window < WINDOW
+        raise KeyboardInterrupt
+
+    net = copy.deepcopy(model("mistral_window"))
+    monkeypatch.setattr(state_module, "_try_out", fails)
+    with pytest.raises(KeyboardInterrupt):
+        verification(net)
+    assert net.config.sliding_window == WINDOW
 
 
 def test_dropout_does_not_disturb_and_training_goes_on() -> None:

@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["TreeLayer", "keep", "new_cache", "read", "rollback"]
+__all__ = ["TreeLayer", "keep", "new_cache", "read", "repeat", "rollback"]
 
 _SMALLEST = 64
 
@@ -122,6 +122,14 @@ def read(cache: Cache, into: Cache, length: int) -> None:
         if index < len(targets):
             targets[index].reset()
         into.update(layer.keys[..., :length, :].clone(), layer.values[..., :length, :].clone(), index)
+
+
+def repeat(cache: Cache, times: int) -> None:
+    """Let every layer hold what it holds so often over: a long text for timing, without reading one."""
+    for layer in _layers(cache):
+        if layer.get_seq_length():
+            more = [states.repeat(1, 1, times - 1, 1) for states in (layer.keys, layer.values)]
+            layer.update(*more)
 
 
 def _layers(cache: Cache) -> list[Any]:

@@ -21,19 +21,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .costs import median
 
 if TYPE_CHECKING:
-    from .costs import CostModel
+    from .costs import CostModel, Curve
     from .pool import Phrase
 
 __all__ = ["PLAIN", "Controller", "FixedController", "Plan"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not frozen: that makes it four times as long to make one
 class Plan:
     """What one round drafts.
 
@@ -59,6 +59,10 @@ class Plan:
     """`best`, `plain`, `ledger` (too much was lost), `anchor` (a plain step to time), `explore`."""
 
 
+WEIGHT, FADE = 4.0, 0.99
+"""Outcomes that a prior counts for, and what is left of an outcome after the next."""
+GUESSED = frozenset(("rejected", "corrected"))
+"""Sources of phrases that no text contained."""
 PLAIN = Plan(gamma=0, phrases=0, length=0, nodes=0)
 """One token, no draft."""
 
@@ -107,105 +111,139 @@ class FixedController:
 
 
 @dataclass(slots=True)
+class _Cell:
+    """How often something came true. It borrows from its parent until it knows enough; old outcomes fade."""
+
+    prior: float
+    parent: _Cell | None = None
+    judged: float = 0.0
+    right: float = 0.0
+
+    def rate(self) -> float:
+        above = self.parent  # which has none itself
+        prior = self.prior if above is None else (above.right + above.prior * WEIGHT) / (above.judged + WEIGHT)
+        return (self.right + prior * WEIGHT) / (self.judged + WEIGHT)
+
+    def learn(self, hit: bool) -> None:
+        self.judged, self.right = self.judged * FADE + 1.0, self.right * FADE + hit
+        above = self.parent
+        if above is not None:
+            above.judged, above.right = above.judged * FADE + 1.0, above.right * FADE + hit
+
+
+@dataclass(slots=True)
 class _Branch:
     """A proposal, and where it leaves those that rank before it."""
 
-    phrase: Phrase
-    rank: int
-    """Among the proposals that begin with another token each; of no meaning where `shared` is positive."""
-    shared: int
+    tokens: Sequence[int]
+    order: int
+    """Length of its key, 3 for more."""
+    streak: int
+    """Tokens before it in a row that some phrase foretold, 3 for more."""
+    first: _Cell
+    """Of its first token, where it shares none with a better one."""
+    shared: int = 0
     """Tokens that it has in common with a better one."""
-    parent: int
+    parent: int = 0
     """Index of that one."""
-    streak: int = 0
     depth: int = 0
     """Tokens of it that were judged so far."""
-
-
-def _branches(proposals: Sequence[Phrase], streak: int) -> list[_Branch]:
-    branches: list[_Branch] = []
-    rank = 0
-    for j, phrase in enumerate(proposals):
-        shared = parent = 0
-        for i in range(j):
-            m = _common(phrase.tokens, proposals[i].tokens)
-            if m > shared:
-                shared, parent = m, i
-        branches.append(_Branch(phrase, rank, shared, parent, streak))
-        rank += not shared
-    return branches
 
 
 class _Rates:
     """Acceptance of phrases, learnt from every token that was written, whether phrases were verified or not.
 
-    First tokens are told apart by the key's length, the rank, the source, and how many tokens before were foretold (a copied
-    passage mostly goes on); further tokens by depth; and the token at which a phrase leaves a better one by itself. Cells borrow
-    from their parent until they know enough; old outcomes fade.
+    First tokens are told apart by the key's length, the rank among those that begin otherwise, the source, and how many tokens
+    before were foretold (a copied passage mostly goes on); further tokens by depth; and the token at which a phrase leaves a
+    better one by itself.
     """
 
     FIRST = (0.2, 0.35, 0.5)
     RANK = (1.0, 0.3, 0.15)
     NEXT = 0.7
     INSTEAD = 0.2
-    WEIGHT = 4.0
-    FADE = 0.99
 
     def __init__(self) -> None:
-        self._cells: dict[tuple[object, ...], list[float]] = {}
+        self._cells: dict[tuple[object, ...], _Cell] = {}
+        self._onwards: dict[tuple[int, int], list[float]] = {}
+
+    def branches(self, proposals: Sequence[Phrase], streak: int) -> list[_Branch]:
+        """Phrases as they divide, best first."""
+        branches: list[_Branch] = []
+        begins: set[int] = set()
+        rank = 0
+        for phrase in proposals:
+            tokens, order, shared, parent = phrase.tokens, min(len(phrase.key), 3), 0, 0
+            if tokens[0] in begins:
+                for i, better in enumerate(branches):
+                    if (m := _common(tokens, better.tokens)) > shared:
+                        shared, parent = m, i
+            begins.add(tokens[0])
+            name = (order, rank, streak, phrase.source in GUESSED)
+            first = self._cells.get(name)
+            if first is None:
+                prior = self.FIRST[order - 1] * self.RANK[rank]
+                first = self._cells[name] = _Cell(prior, self._cell(("first", order, rank), prior))
+            branches.append(_Branch(tokens, order, streak, first, shared, parent))
+            rank = min(rank + (not shared), 2)
+        return branches
 
     def survivals(self, branches: Sequence[_Branch]) -> list[list[float]]:
         """P(the first d tokens of each phrase are what the target writes), d = 1, 2, ..."""
         out: list[list[float]] = []
         left = 0.98  # what the first tokens of better phrases leave to others
         for branch in branches:
-            alive = out[branch.parent][: branch.shared] if branch.shared else []
-            p, a = (alive[-1] if alive else 1.0), 0.0
-            for d in range(branch.shared, len(branch.phrase.tokens)):
-                if d == 0:
-                    a = min(self._rate_at(branch, 0), left)
-                    left -= a
-                elif d <= 4 or d == branch.shared or d == branch.shared + 1:
-                    a = self._rate_at(branch, d)
+            n = len(branch.tokens)
+            if not branch.shared:
+                a = min(branch.first.rate(), left)
+                left -= a
+                out.append([a * p for p in self._onward(branch, n)])
+                continue
+            alive = out[branch.parent][: branch.shared]
+            p, a = alive[-1], 0.0
+            for d in range(branch.shared, n):
+                if d <= 4 or d <= branch.shared + 1:
+                    a = self._further(branch, d).rate()
                 p *= a
                 alive.append(p)
             out.append(alive)
         return out
 
-    def _names(self, branch: _Branch, d: int) -> tuple[tuple[object, ...], tuple[object, ...], float]:
-        """The cell of a token, its parent, and what holds before anything is known."""
-        order = min(len(branch.phrase.key), 3)
-        if d and d == branch.shared:
-            return ("instead", order, branch.streak), ("instead", order), self.INSTEAD
-        if d:
-            d = min(d, 4)
-            return (d, order, branch.streak), (d,), self.NEXT
-        rank, guessed = min(branch.rank, 2), branch.phrase.source in {"rejected", "corrected"}
-        return (
-            ("first", order, rank, branch.streak, guessed),
-            ("first", order, rank),
-            self.FIRST[order - 1] * self.RANK[rank],
-        )
+    def _onward(self, branch: _Branch, n: int) -> list[float]:
+        """P(the first d tokens are right | the first is), d = 1 ... n. Kept until something about further tokens is learnt."""
+        name = branch.order, branch.streak
+        known = self._onwards.get(name)
+        if known is None or len(known) < n:
+            p, known = 1.0, [1.0]
+            for d in range(1, n):
+                p *= self._further(branch, d).rate()
+                known.append(p)
+            self._onwards[name] = known
+        return known if len(known) == n else known[:n]
 
-    def _rate_at(self, branch: _Branch, d: int) -> float:
-        name, parent, prior = self._names(branch, d)
-        return self._rate(name, self._rate(parent, prior))
+    def _further(self, branch: _Branch, d: int) -> _Cell:
+        """The cell of token d = 1, 2, ... of a phrase."""
+        order, streak = branch.order, branch.streak
+        if d == branch.shared:
+            return self._cell(("instead", order, streak), self.INSTEAD, ("instead", order))
+        d = min(d, 4)
+        return self._cell(("next", d, order, streak), self.NEXT, ("next", d))
 
-    def _rate(self, name: tuple[object, ...], prior: float) -> float:
-        known = self._cells.get(name)
-        return prior if known is None else (known[1] + prior * self.WEIGHT) / (known[0] + self.WEIGHT)
+    def _cell(self, name: tuple[object, ...], prior: float, parent: tuple[object, ...] = ()) -> _Cell:
+        cell = self._cells.get(name)
+        if cell is None:
+            cell = self._cells[name] = _Cell(prior, self._cell(parent, prior) if parent else None)
+        return cell
 
     def learn(self, branch: _Branch, d: int, hit: bool) -> None:
         """Token d (0, 1, ...) of a phrase was judged."""
         if d < branch.shared:
             return  # the better phrase stands for it
-        name, parent, _ = self._names(branch, d)
-        for cell_name in (parent, name):
-            cell = self._cells.get(cell_name)
-            if cell is None:
-                cell = self._cells[cell_name] = [0.0, 0.0]
-            cell[0] = cell[0] * self.FADE + 1.0
-            cell[1] = cell[1] * self.FADE + hit
+        if d:
+            self._further(branch, d).learn(hit)
+            self._onwards.clear()
+        else:
+            branch.first.learn(hit)
 
 
 # ---- the controller ------------------------------------------------------------------------------------------------------
@@ -232,6 +270,7 @@ class Controller:
         exploration: share of `loss` that may go into trying the draft model again after it had stopped paying.
         anchor: plain steps are timed at least once in so many rounds.
 
+    >>> from fascicle_ouroboros.costs import CostModel
     >>> from fascicle_ouroboros.pool import Phrase
     >>> cost = CostModel({(1, 0): 0.07, (2, 0): 0.13, (6, 0): 0.12, (8, 0): 0.14, (32, 0): 0.18})
     >>> controller, phrase = Controller(cost), Phrase((1, 2, 3, 4), "output", (7, 8, 9))
@@ -264,6 +303,7 @@ class Controller:
         self.phrases, self.length, self.gamma, self.nodes = phrases, length, gamma if draft_cost else 0, nodes
         self.margin, self.loss, self.grace, self.credit = margin, loss, grace, credit
         self.exploration, self.anchor = exploration, anchor
+        self._most = max(1, min(nodes + 1, 4 * cost.sizes[-1]))  # tokens that the target is fed
         self._rates = _Rates()
         self._alpha = [0.0, 0.0]  # judged, accepted tokens of the chain; both fade
         self._per_forward = [0.0, 0.0]  # forwards of the draft, tokens they gave
@@ -290,73 +330,69 @@ class Controller:
             context: tokens of the text.
         """
         self._meet(proposals, context)
-        most = max(1, min(self.nodes + 1, 4 * self.cost.sizes[-1]))
-        curve = self.cost.curve(context, most)
-        t1 = curve[1]
-        plain = Plan(0, 0, 0, 0, predicted=t1, context=context, reason="plain")
+        most = self._most
+        curve, scale = self.cost.unscaled(context, most), self.cost.scale
+        t1 = scale * curve.seconds[1]
+        plain = Plan(0, 0, 0, 0, 1.0, t1, context, "plain")
         if room < 1 or most < 2:
             return plain
         branches = self._open[len(self._open) - min(len(proposals), self.phrases) :]
         survivals = self._rates.survivals(branches)
         if not self.draft_cost:  # mostly it is plain at a glance that nothing pays
-            hoped = 1.0 + sum(sum(s[b.shared : self.length]) for s, b in zip(survivals, branches, strict=True))
-            if hoped * t1 <= (1 + self.margin) * min(curve[2:]):
+            hoped = 1.0 + sum(map(sum, survivals))
+            if hoped * curve.seconds[1] <= (1 + self.margin) * curve.least:
                 return plain
         nodes, gains = _trie(branches, survivals, min(self.length, room))
-        best = self._best_phrases(nodes, gains, curve, context)
-        drafted = self._best_draft(nodes, gains, curve, room, context) if self.draft_cost else plain
+        best = self._best_phrases(nodes, gains, curve, scale, context) or plain
+        drafted = (self._best_draft(nodes, gains, curve, scale, room, context) if self.draft_cost else None) or plain
         if _rate(drafted) > _rate(best):
             best = drafted
         if best.nodes and _rate(best) > (1 + self.margin) * _rate(plain):
             if self._in_a_row >= self.anchor:
-                return Plan(0, 0, 0, 0, predicted=t1, context=context, reason="anchor")
+                return replace(plain, reason="anchor")
             if self._left < best.predicted - t1:
-                return Plan(0, 0, 0, 0, predicted=t1, context=context, reason="ledger")
+                return replace(plain, reason="ledger")
             return best
         if drafted.nodes and min(self._left, self._left_to_explore) >= drafted.predicted - t1:
-            return Plan(
-                drafted.gamma,
-                drafted.phrases,
-                drafted.length,
-                drafted.nodes,
-                drafted.expected,
-                drafted.predicted,
-                context,
-                "explore",
-            )
+            return replace(drafted, reason="explore")
         return plain
 
-    def _best_phrases(self, nodes: list[list[int]], gains: list[list[float]], curve: list[float], context: int) -> Plan:
+    def _best_phrases(
+        self, nodes: list[list[int]], gains: list[list[float]], curve: Curve, scale: float, context: int
+    ) -> Plan | None:
         """The best number and length of phrases, without the draft model."""
-        cheapest = self._cheapest(curve)
+        sizes, seconds = self._sizes(curve), curve.seconds
         best, at = 0.0, (0, 0, 0)
-        most = len(curve) - 1
-        for p, (sizes, expected) in enumerate(zip(nodes, gains, strict=True), 1):
-            for l, (n, gain) in enumerate(zip(sizes, expected, strict=True), 1):
-                if n + 1 > most:
+        most = len(seconds) - 2
+        for p, (row, expected) in enumerate(zip(nodes, gains, strict=True), 1):
+            for l, (n, gain) in enumerate(zip(row, expected, strict=True), 1):
+                if n > most:
                     break
-                rate = (1 + gain) / curve[cheapest[n + 1]]
+                k = sizes[n + 1]
+                rate = (1 + gain) / seconds[k]
                 if rate > best:
-                    best, at = rate, (p, l, cheapest[n + 1])
+                    best, at = rate, (p, l, k)
         p, l, k = at
-        if not p:
-            return Plan(0, 0, 0, 0, predicted=curve[1], context=context, reason="plain")
-        return Plan(0, p, l, k - 1, 1 + gains[p - 1][l - 1], curve[k], context, "best")
+        return Plan(0, p, l, k - 1, 1 + gains[p - 1][l - 1], scale * seconds[k], context, "best") if p else None
 
     def _best_draft(
-        self, nodes: list[list[int]], gains: list[list[float]], curve: list[float], room: int, context: int
-    ) -> Plan:
+        self,
+        nodes: list[list[int]],
+        gains: list[list[float]],
+        curve: Curve,
+        scale: float,
+        room: int,
+        context: int,
+    ) -> Plan | None:
         """The best chain and what to put behind it. Phrases behind the chain are not known yet: those at hand stand for them."""
-        cheapest, alpha, most = self._cheapest(curve), self.alpha, len(curve) - 1
+        sizes, alpha, most = self._sizes(curve), self.alpha, len(curve.seconds) - 1
         forward = self._draft_forward(context)
         given = (self._per_forward[1] + 4.0) / (self._per_forward[0] + 4.0)
         behind = [(0, 0, 0, 0.0)]
         if nodes:
             K, L = len(nodes), len(nodes[-1])
             behind += [(p, l, nodes[p - 1][l - 1], gains[p - 1][l - 1]) for p in {1, K} for l in {(L + 1) // 2, L}]
-        best = Plan(0, 0, 0, 0, predicted=curve[1], context=context, reason="plain")
-        top = 0.0
-        chain = 1.0
+        best, top, chain = None, 0.0, 1.0
         for gamma in range(1, min(self.gamma, room) + 1):
             chain += alpha**gamma
             drafting = forward * gamma / min(given, gamma)
@@ -364,21 +400,16 @@ class Controller:
                 k = 1 + gamma + n
                 if k > most or gamma + l > room:
                     continue
-                k = cheapest[k]
-                tokens, seconds = chain + alpha**gamma * gain, curve[k] + drafting
+                k = sizes[k]
+                tokens, seconds = chain + alpha**gamma * gain, scale * curve.seconds[k] + drafting
                 if tokens / seconds > top:
                     top = tokens / seconds
                     best = Plan(gamma, p, l, k - 1, tokens, seconds, context, "best")
         return best
 
-    def _cheapest(self, curve: list[float]) -> list[int]:
-        """For each size, the size at least as large that costs least: what to pad to."""
-        sizes = list(range(len(curve)))
-        if self._pads:
-            for k in range(len(curve) - 2, 0, -1):
-                if curve[sizes[k + 1]] < curve[k]:
-                    sizes[k] = sizes[k + 1]
-        return sizes
+    def _sizes(self, curve: Curve) -> Sequence[int]:
+        """For each number of tokens, how many to feed."""
+        return curve.cheapest if self._pads else range(len(curve.seconds))
 
     def _draft_forward(self, context: int) -> float:
         assert self.draft_cost is not None
@@ -389,6 +420,7 @@ class Controller:
     def alpha(self) -> float:
         """α, acceptance of a token of the draft model's chain, as far as it is known.
 
+        >>> from fascicle_ouroboros.costs import CostModel
         >>> Controller(CostModel({(1, 0): 1.0})).alpha
         0.7
         """
@@ -422,7 +454,7 @@ class Controller:
             proposals: phrases that were verified.
             tokens: what was written. With it every proposal is judged, verified or not; without it, less is learnt.
         """
-        t1 = self.cost.seconds(1, plan.context)
+        t1 = self.cost.scale * self.cost.unscaled(plan.context, self._most).seconds[1]
         most = self.credit * t1
         self._left = min(self._left + self.loss * emitted * t1, most)
         self._left_to_explore = min(self._left_to_explore + self.exploration * self.loss * emitted * t1, most)
@@ -477,19 +509,19 @@ class Controller:
             self._follow([proposals[0].key[-1] if proposals else -1])
         self._untold = False
         self._open = [o for o in self._open if o.depth][:4]
-        self._open += _branches(proposals[: self.phrases], self._streak)
+        self._open += self._rates.branches(proposals[: self.phrases], self._streak)
 
     def _follow(self, tokens: Sequence[int]) -> None:
         """Judge every open proposal by what was written."""
         for token in tokens:
             following, foretold = [], False
             for branch in self._open:
-                hit = branch.phrase.tokens[branch.depth] == token
+                hit = branch.tokens[branch.depth] == token
                 self._rates.learn(branch, branch.depth, hit)
                 if hit:
                     foretold = True
                     branch.depth += 1
-                    if branch.depth < len(branch.phrase.tokens):
+                    if branch.depth < len(branch.tokens):
                         following.append(branch)
             self._open = following
             self._streak = min(self._streak + 1, 3) if foretold else 0
@@ -499,8 +531,8 @@ class Controller:
         self._open, self._streak = [], min(followed, 3)
         if plan.gamma and chain < plan.gamma:
             return
-        for branch in _branches(proposals[: self.phrases], 0):
-            n = min(len(branch.phrase.tokens), plan.length)
+        for branch in self._rates.branches(proposals[: self.phrases], 0):
+            n = min(len(branch.tokens), plan.length)
             if followed > 0 and n < followed:
                 continue
             for d in range(min(followed + 1, n)):

@@ -11,13 +11,16 @@ transformers prepares prompts, processors and criteria in all three; the engine 
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers
 from torch import Tensor
 from transformers import DynamicCache, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.configuration_utils import GenerationMode
@@ -38,7 +41,7 @@ from .stopping import TEXT_FREE, Text, TokenQueue, stop_string_criteria
 from .tree import ROOT, DraftTree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from transformers import GenerationConfig
 
@@ -91,7 +94,10 @@ class OuroborosEngine:
         draft: a smaller model with the same tokenizer, or None.
         pool: phrases to start from; an empty one by default.
         options: how to draft.
-        controller: decides how much to draft in each round; by default the amounts of `options`.
+        controller: decides how much to draft in each round; by default as `options` say.
+        costs: folder where an adaptive engine keeps what passes cost on this machine, for other processes. None: it measures once
+            in a process, when the first text is begun, which takes about two seconds, or the time of some twenty tokens if that is
+            more.
 
     Raises:
         UnsupportedError: an encoder-decoder, or a model with prompt-learning adapters.
@@ -115,6 +121,7 @@ class OuroborosEngine:
         pool: PhrasePool | None = None,
         options: DraftingOptions | None = None,
         controller: Any = None,
+        costs: str | os.PathLike[str] | None = None,
     ) -> None:
         self.options = options or DraftingOptions()
         self.given = target
@@ -132,9 +139,18 @@ class OuroborosEngine:
                 self.draft = None
             else:
                 self.draft_how = how
-        self.controller = controller or self._controller()
+        self.costs = costs
+        self._controller: Any = controller
+        self._spent = (0, 0.0)
         self.row_stats: list[Stats] = []
         """Statistics of the last call, one for each row."""
+
+    @property
+    def controller(self) -> Any:
+        """Decides how much to draft. An adaptive one measures the model when it is first asked for."""
+        if self._controller is None:
+            self._controller = self._new_controller()
+        return self._controller
 
     @property
     def stats(self) -> Stats:
@@ -329,7 +345,9 @@ class OuroborosEngine:
         row: int,
         config: GenerationConfig,
     ) -> Rounds:
+        controller = self.controller
         stats = Stats(mode=self.target_how.mode)
+        (stats.calibration_forwards, stats.calibration_seconds), self._spent = self._spent, (0, 0.0)
         self.row_stats.append(stats)
         picker: Picker = Greedy()
         if config.do_sample:
@@ -350,15 +368,20 @@ class OuroborosEngine:
             room=_room(self.target, self.draft),
             processors=processors,
         )
-        return Rounds(text, seen, target, draft, self.pool, self.controller, picker, stats, drafting)
+        return Rounds(text, seen, target, draft, self.pool, controller, picker, stats, drafting)
 
-    def _controller(self) -> Any:
+    def _new_controller(self) -> Any:
         o = self.options
         gamma = o.gamma if self.draft is not None else 0
-        if not o.adaptive or self.target_how.mode == "plain":
+        if not o.adaptive or self.target_how.mode == "plain" or not o.nodes:
             return FixedController(gamma=gamma, phrases=o.phrases, length=o.phrase_len, nodes=o.nodes)
-        cost = pass_costs(self.target, self.target_how, o.nodes + 1)
-        draft_cost = None if self.draft is None or not gamma else pass_costs(self.draft, self.draft_how, 1)
+        cost = pass_costs(self.target, self.target_how, o.nodes + 1, self.costs)
+        spent = [cost.spent]
+        draft_cost = None
+        if self.draft is not None and gamma:
+            draft_cost = pass_costs(self.draft, self.draft_how, 1, self.costs)
+            spent.append(draft_cost.spent)
+        self._spent = sum(forwards for forwards, _ in spent), sum(seconds for _, seconds in spent)
         return Controller(cost, draft_cost, phrases=o.phrases, length=o.phrase_len, gamma=gamma or 1, nodes=o.nodes)
 
     # ---- plain decoding ----
@@ -416,29 +439,58 @@ class _NoEnd:
         """Not yet."""
 
 
-def pass_costs(model: Any, how: Verification, most: int) -> CostModel:
-    """Measure what a pass over 1 to `most` new tokens costs behind a short and a longer text; a second or two on a CPU."""
-    longest = min((rule(0) for rule in [_positions(model.config.get_text_config(decoder=True))]), default=2**31)
-    contexts = sorted({min(context, max(1, longest - most)) for context in (128, 512)})
-    states: dict[int, ModelState] = {}
-    size = _vocabulary(model)
+def pass_costs(model: Any, how: Verification, most: int, folder: str | os.PathLike[str] | None = None) -> CostModel:
+    """What a pass over 1 to `most` new tokens costs: measured once for each model, device, dtype and number of threads."""
+    sizes = [k for k in (1, 2, 4, 6, 8, 16, 32, 64) if k <= most]
+    longest = _positions(model.config.get_text_config(decoder=True))(0)
+    context = min(256, max(1, longest - most))
 
-    def measure(k: int, context: int) -> float:
-        if context not in states:
-            states[context] = ModelState(model, how)
-            states[context].forward([i % size for i in range(context)], DraftTree())
-            states[context].keep([])
-        state, tree = states[context], DraftTree()
-        tree.extend(ROOT, [i % size for i in range(k - 1)], "draft")
-        begin = time.perf_counter()
-        int(state.forward([0], tree)[-1].argmax())  # waits for the device
-        seconds = time.perf_counter() - begin
-        state.keep([])
-        state.rollback(context)
-        return seconds
+    def calibrate() -> CostModel:
+        start, size = time.perf_counter(), _vocabulary(model)
+        state, read = ModelState(model, how), min(8, context)
+        with torch.no_grad():
+            state.forward([i % size for i in range(read)], DraftTree())
+            state.keep([])
+            kv.repeat(state.cache, context // read)
+        state.cached *= context // read
+        length = len(state.cached)
 
-    sizes = [k for k in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64) if k <= most]
-    return CostModel.calibrate(measure, sizes, contexts)
+        def measure(k: int, _: int) -> float:
+            tree = DraftTree()
+            tree.extend(ROOT, [i % size for i in range(k - 1)], "draft")
+            begin = time.perf_counter()
+            int(state.forward([0], tree)[-1].argmax())  # waits for the device
+            seconds = time.perf_counter() - begin
+            state.keep([])
+            state.rollback(length)
+            return seconds
+
+        cost = CostModel.calibrate(measure, sizes, (length,), budget=1.7)
+        cost.spent = state.forwards, time.perf_counter() - start
+        return cost
+
+    return CostModel.cached(_what_costs_depend_on(model, how, sizes, context), calibrate, folder)
+
+
+def _what_costs_depend_on(model: Any, how: Verification, sizes: Sequence[int], context: int) -> str:
+    weight = next(model.parameters())
+    device = torch.cuda.get_device_name(weight.device) if weight.is_cuda else weight.device.type
+    config = hashlib.sha256(model.config.to_json_string(use_diff=False).encode()).hexdigest()[:16]
+    parts = (
+        type(model).__name__,
+        config,
+        sum(p.numel() for p in model.parameters()),
+        weight.dtype,
+        device,
+        torch.get_num_threads(),
+        model.config.get_text_config(decoder=True)._attn_implementation,
+        how.mode,
+        torch.__version__,
+        transformers.__version__,
+        *sizes,
+        context,
+    )
+    return " ".join(map(str, parts))
 
 
 def empty_pool(options: DraftingOptions) -> PhrasePool:

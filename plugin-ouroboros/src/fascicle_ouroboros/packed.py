@@ -115,11 +115,9 @@ class Packed:
         owns, step = self._tensor(owner), self._tensor(steps)
         sees = torch.cat([self._owner, owns])[None] == owns[:, None]  # (Q, S + Q)
         for begin, (_, unread, tree) in zip(begins, asked, strict=True):
-            u, n = len(unread), len(tree)
-            block = sees[begin : begin + u + n, self._columns + begin : self._columns + begin + u + n]
-            block.copy_(torch.ones_like(block).tril())
-            if n:
-                block[u:, u:] = tree.ancestors(self.device)
+            own = tree.visible(0, len(unread))  # (q, q)
+            end = begin + len(own)
+            sees[begin:end, self._columns + begin : self._columns + end] = own.to(self.device)
         logits = self.model(
             input_ids=self._tensor(tokens)[None],
             position_ids=self._tensor(positions)[None],

@@ -18,8 +18,8 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .errors import PoolError
@@ -46,7 +46,7 @@ OPEN_TEXTS = 4
 NAMESPACES = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not frozen: that makes it four times as long to make one
 class Phrase:
     """A proposed continuation.
 
@@ -60,23 +60,13 @@ class Phrase:
     """One of `SOURCES`."""
     key: Tokens
     """The last tokens of the text that it was found under."""
+    whole: Tokens = field(default=(), compare=False, repr=False)
+    """The phrase as the pool keeps it, of which `tokens` may be a first part."""
 
     @property
     def order(self) -> int:
         """Length of the key."""
         return len(self.key)
-
-
-_set_tokens, _set_source, _set_key = (Phrase.__dict__[name].__set__ for name in ("tokens", "source", "key"))
-
-
-def _phrase(tokens: Tokens, source: str, key: Tokens) -> Phrase:
-    """`Phrase(tokens, source, key)` in half the time: lookup makes three of them a round."""
-    phrase = object.__new__(Phrase)
-    _set_tokens(phrase, tokens)
-    _set_source(phrase, source)
-    _set_key(phrase, key)
-    return phrase
 
 
 class PhrasePool:
@@ -163,10 +153,7 @@ class PhrasePool:
         end = tuple(tail[-self.orders[0] :])
         last, get, mixed, P = end[-1], self._table.get, self._mixed, self.phrase_len
         with self._lock:
-            begun: list[tuple[Tokens, str, int]] = []
-            for text, source in self._open.items():
-                if last in text and text.index(last) < len(text) - 1:
-                    begun += [(text, source, e) for e in self._ends(text) if text[e - 1] == last]
+            begun = [item for item in self._open.items() if last in item[0][:-1]]
             for o in self.orders:
                 if o > n:
                     continue
@@ -177,20 +164,21 @@ class PhrasePool:
                 if bucket is None:
                     continue
                 limit = self._limit[o] if length is None else length
+                newest_first = reversed(bucket.items())
                 plain = bucket is stored and key not in mixed
-                for tokens in reversed(bucket) if plain else _ranked(bucket):
-                    phrase = tokens if limit >= P else tokens[:limit]
+                for tokens, fact in newest_first if plain else sorted(newest_first, key=_score, reverse=True):
+                    phrase, first = tokens if limit >= P else tokens[:limit], tokens[0]
                     for j, better in enumerate(found):
                         known = better.tokens
-                        if known[0] != phrase[0]:
+                        if known[0] != first:
                             continue
                         if known[: len(phrase)] == phrase:
                             break
                         if phrase[: len(known)] == known and len(better.key) == o:  # the same phrase, known further
-                            found[j] = _phrase(phrase, bucket[tokens][0], key)
+                            found[j] = Phrase(phrase, fact[0], key, tokens)
                             break
                     else:
-                        found.append(_phrase(phrase, bucket[tokens][0], key))
+                        found.append(Phrase(phrase, fact[0], key, tokens))
                         if len(found) == k:
                             return found
         if self._shared is not None:
@@ -231,17 +219,16 @@ class PhrasePool:
                 self._within.popitem(last=False)
         return pool
 
-    def _with_begun(
-        self, bucket: Bucket | None, key: Tokens, begun: Sequence[tuple[Tokens, str, int]]
-    ) -> Bucket | None:
+    def _with_begun(self, bucket: Bucket | None, key: Tokens, texts: Sequence[tuple[Tokens, str]]) -> Bucket | None:
         """`bucket` as if the phrases that the texts have begun were stored in it."""
         n, changed = len(key), False
-        for text, source, end in begun:
-            if end >= n and text[end - n : end] == key:
-                if not changed:
-                    bucket, changed = dict(bucket or {}), True
-                assert bucket is not None
-                self._put(bucket, text[end:], source, mixed=True)
+        for text, source in texts:
+            for end in range(max(n, len(text) - self.phrase_len + 1), len(text)):
+                if text[end - n : end] == key:
+                    if not changed:
+                        bucket, changed = dict(bucket or {}), True
+                    assert bucket is not None
+                    self._put(bucket, text[end:], source, mixed=True)
         return bucket
 
     def _ends(self, text: Tokens) -> range:
@@ -275,14 +262,10 @@ class PhrasePool:
         begin = max(0, start - H)
         text = tuple(tokens[begin:])
         start -= begin
-        insert, orders = self._insert, self.orders
         with self._lock:
             self._open.pop(text[:start], None)
             for end in range(max(1, start - P + 1), len(text) - P + 1):
-                phrase = text[end : end + P]
-                for o in orders:
-                    if o <= end:
-                        insert(text[end - o : end], phrase, source)
+                self._insert(text, end, text[end : end + P], source)
             self._open[text[-H:]] = source
             if len(self._open) > OPEN_TEXTS:
                 self._close(*self._open.popitem(last=False))
@@ -299,11 +282,8 @@ class PhrasePool:
         phrase = tuple(tokens[: self.phrase_len])
         if self.read_only or not phrase:
             return
-        n = len(tail)
         with self._lock:
-            for o in self.orders:
-                if o <= n:
-                    self._insert(tuple(tail[n - o :]), phrase, source)
+            self._insert(tuple(tail[-self.orders[0] :]), min(len(tail), self.orders[0]), phrase, source)
 
     def record(self, phrase: Phrase, proposed: int, accepted: int) -> None:
         """Tell how far the target followed a phrase; ranking and cut-off learn from it.
@@ -324,40 +304,41 @@ class PhrasePool:
         proposed = min(proposed, len(phrase.tokens))
         if not 0 <= accepted <= proposed:
             raise PoolError(f"accepted: expected 0 to {proposed} (the tokens judged), got {accepted}.")
-        o = len(phrase.key)
+        key = phrase.key
+        o, refused = len(key), accepted < proposed
         if self.read_only or not proposed or o not in self._limit:
             return
         with self._lock:
-            self._record_depth(o, proposed, accepted)
-            bucket = self._table.get(phrase.key)
+            reached, followed = self._reached[o], self._accepted[o]
+            for d in range(accepted + refused):
+                reached[d] += 1
+                if d < accepted:
+                    followed[d] += 1
+                if reached[d] > DEPTH_MOST:
+                    reached[d], followed[d] = reached[d] / 2, followed[d] / 2
+            self._judged[o] = judged = self._judged[o] + 1
+            if judged % 8 == 0:
+                self._set_limit(o)
+            bucket = self._table.get(key)
             if bucket is None:
                 return
-            tokens = phrase.tokens
-            if tokens not in bucket:  # it was cut, or is forgotten
-                n = len(tokens)
-                longer = [t for t in bucket if t[:n] == tokens]
+            tokens = phrase.whole or phrase.tokens
+            known = bucket.get(tokens)
+            if known is None:  # it was only begun then, or is forgotten, or somebody cut it
+                n = len(phrase.tokens)
+                longer = [t for t in bucket if t[:n] == phrase.tokens]
                 if not longer:
                     return
                 tokens = max(reversed(longer), key=lambda t: bucket[t][3])
-            source, hits, trials, _ = bucket[tokens]
-            hits, trials = hits + accepted, trials + accepted + (accepted < proposed)
+                known = bucket[tokens]
+            source, hits, trials, _ = known
+            hits, trials = hits + accepted, trials + accepted + refused
             if trials > MOST_TRIALS:
                 hits, trials = hits / 2, trials / 2
             bucket[tokens] = _fact(source, hits, trials)
-            self._mixed.add(phrase.key)
+            self._mixed.add(key)
             if accepted:
-                self._table.move_to_end(phrase.key)
-
-    def _record_depth(self, o: int, proposed: int, accepted: int) -> None:
-        reached, followed = self._reached[o], self._accepted[o]
-        for d in range(min(accepted + 1, proposed)):
-            reached[d] += 1
-            followed[d] += d < accepted
-            if reached[d] > DEPTH_MOST:
-                reached[d], followed[d] = reached[d] / 2, followed[d] / 2
-        self._judged[o] += 1
-        if self._judged[o] % 8 == 0:
-            self._set_limit(o)
+                self._table.move_to_end(key)
 
     def _set_limit(self, o: int) -> None:
         """Cut where Π_{j≤d} a_{o,j} falls below `SURVIVAL`, a_{o,j} the acceptance at depth j; one token stays."""
@@ -385,26 +366,34 @@ class PhrasePool:
     def _close(self, text: Tokens, source: str) -> None:
         """Store the phrases that a text has begun, short as they are."""
         for end in self._ends(text):
-            for o in self.orders:
-                if o <= end:
-                    self._insert(text[end - o : end], text[end:], source)
+            self._insert(text, end, text[end:], source)
 
-    def _insert(self, key: Tokens, phrase: Tokens, source: str) -> None:
-        table = self._table
-        bucket = table.get(key)
-        if bucket is None:
-            table[key] = {phrase: FRESH[source]}
-            if source not in PLAIN:
-                self._mixed.add(key)
-            self._size += 1
-        else:
-            table.move_to_end(key)
-            mixed = key in self._mixed
-            if source not in PLAIN and not mixed:
-                self._mixed.add(key)
-                mixed = True
-            self._size += self._put(bucket, phrase, source, mixed=mixed)
-        if self._size > self.max_phrases:
+    def _insert(self, text: Tokens, end: int, phrase: Tokens, source: str) -> None:
+        """Make `phrase` the newest under every key that ends at `text[:end]`."""
+        table, mixed, fresh, per_key = self._table, self._mixed, FRESH[source], self.per_key
+        special, size = source not in PLAIN, self._size
+        for o in self.orders:
+            if o > end:
+                continue
+            key = text[end - o : end]
+            bucket = table.get(key)
+            if bucket is None:
+                table[key] = {phrase: fresh}
+                size += 1
+            else:
+                table.move_to_end(key)
+                if phrase in bucket:
+                    self._put(bucket, phrase, source, mixed=True)
+                elif len(bucket) < per_key:
+                    bucket[phrase] = fresh
+                    size += 1
+                else:
+                    _drop_worst(bucket, mixed=key in mixed)
+                    bucket[phrase] = fresh
+            if special:
+                mixed.add(key)
+        self._size = size
+        if size > self.max_phrases:
             self._shrink()
 
     def _put(self, bucket: Bucket, phrase: Tokens, source: str, *, mixed: bool) -> int:
@@ -424,7 +413,8 @@ class PhrasePool:
         """Keep to `max_phrases`: the least recently used key gives its oldest phrase."""
         table = self._table
         while self._size > self.max_phrases:
-            key, bucket = next(iter(table.items()))
+            key = next(iter(table))
+            bucket = table[key]
             if len(bucket) == 1:
                 del table[key]
                 self._mixed.discard(key)
@@ -554,23 +544,17 @@ PLAIN = frozenset(source for source, prior in SOURCES.items() if prior == max(SO
 """Sources whose fresh phrases rank alike, so that a bucket of them needs no sorting."""
 
 
+def _score(item: tuple[Tokens, Fact]) -> float:
+    return item[1][3]
+
+
 def _drop_worst(bucket: Bucket, *, mixed: bool) -> None:
     """Take the lowest ranked phrase out, of equals the oldest."""
-    worst = next(iter(bucket))
     if mixed:
-        lowest = bucket[worst][3]
-        for tokens, fact in bucket.items():
-            if fact[3] < lowest:
-                worst, lowest = tokens, fact[3]
-    del bucket[worst]
-
-
-def _ranked(bucket: Bucket) -> Iterable[Tokens]:
-    """Phrases of `bucket`, best first; of equals the newest first."""
-    phrases = list(bucket)
-    scores = [fact[3] for fact in bucket.values()]
-    newest_first = range(len(phrases) - 1, -1, -1)
-    return map(phrases.__getitem__, sorted(newest_first, key=scores.__getitem__, reverse=True))
+        scores = [fact[3] for fact in bucket.values()]
+        del bucket[list(bucket)[scores.index(min(scores))]]
+    else:
+        del bucket[next(iter(bucket))]
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

@@ -316,27 +316,29 @@ class Rounds:
         if self.pool is None:
             return
         matched = set(path)
-        reached = len(matched & set(trunk)) == len(trunk) and len(out) > len(trunk)
-        if reached:
+        judged = sum(node in matched for node in trunk)
+        if judged == len(trunk) < len(out):
             for phrase, nodes in phrases:
                 self.pool.record(phrase, len(nodes), sum(node in matched for node in nodes))
-        if likeliest is None:
+        learn = self.drafting.learn
+        if likeliest is None or not learn & {"corrected", "rejected"}:
             return
         drafted = [tree.tokens[node - 1] for node in trunk]
-        before = self.seq[:start][-max(self.pool.orders) :]
-        if "corrected" in self.drafting.learn:
+        before = [*self.seq[max(0, start - max(self.pool.orders)) : start], *drafted]
+        if "corrected" in learn:
             for _, nodes in phrases:
                 said = [likeliest[node] for node in [trunk[-1] if trunk else ROOT, *nodes[:-1]]]
-                if said != [tree.tokens[node - 1] for node in nodes]:
-                    self.pool.correct(before + drafted, said, "corrected")
-        if "rejected" in self.drafting.learn:
-            for j in range(len(matched & set(trunk)), len(trunk)):
+                told = len(said) == 1 and judged == len(trunk) and "output" in learn  # the text itself says that much
+                if not told and said != [tree.tokens[node - 1] for node in nodes]:
+                    self.pool.correct(before, said, "corrected")
+        if "rejected" in learn:
+            for j in range(judged, len(trunk)):
                 said = [likeliest[trunk[j]]]
                 for i in range(j + 1, len(trunk)):
                     if drafted[i] != said[-1]:
                         break
                     said.append(likeliest[trunk[i]])
-                self.pool.correct(before + drafted[: j + 1], said, "rejected")
+                self.pool.correct(before[: len(before) - len(trunk) + j + 1], said, "rejected")
 
     def _count(
         self, tree: DraftTree, path: list[int], out: list[int], unread: int, predicted: float | None, measured: float

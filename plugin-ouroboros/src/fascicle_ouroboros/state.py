@@ -135,12 +135,10 @@ class ModelState:
         return torch.tensor([values], dtype=torch.long, device=self.device)
 
     def _masks(self, steps: list[int], u: int, tree: DraftTree) -> Any:
-        past, q = len(self.cached), len(steps)
-        sees = torch.zeros(q, past + q, dtype=torch.bool, device=self.device)  # (q, L)
-        sees[:, :past] = True
-        sees[:u, past : past + u] = torch.ones(u, u, dtype=torch.bool, device=self.device).tril()
-        sees[u:, past : past + u] = True
-        sees[u:, past + u :] = tree.ancestors(self.device)
+        past = len(self.cached)
+        sees = tree.visible(past, u).to(self.device)  # (q, L)
+        if self.how.mask == "one":
+            return _given_as_wanted(self.model, sees)
         rows = torch.tensor(steps, device=self.device)
         return masks(self.model, self.how, sees, rows, torch.cat([torch.arange(past, device=self.device), rows]))
 

@@ -34,6 +34,9 @@ class Stats:
     target_tokens_fed: int = 0
     draft_tokens_fed: int = 0
     emitted: int = 0
+    calibration_forwards: int = 0
+    """Forwards that measured what forwards cost, before this text; not among the others."""
+    calibration_seconds: float = 0.0
     accepted_by_depth: list[int] = field(default_factory=list)
     """At index d - 1: rounds that accepted at least d drafted tokens."""
     by_source: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -143,9 +146,11 @@ class Stats:
                 "draft_forwards",
                 "target_tokens_fed",
                 "draft_tokens_fed",
+                "emitted",
+                "calibration_forwards",
+                "calibration_seconds",
             ):
                 setattr(total, name, getattr(total, name) + getattr(one, name))
-            total.emitted += one.emitted
             longer = max(len(total.accepted_by_depth), len(one.accepted_by_depth))
             total.accepted_by_depth = [
                 sum(counts[d] for counts in (total.accepted_by_depth, one.accepted_by_depth) if d < len(counts))
@@ -179,6 +184,8 @@ class Stats:
             "target_tokens_fed": self.target_tokens_fed,
             "draft_tokens_fed": self.draft_tokens_fed,
             "emitted": self.emitted,
+            "calibration_forwards": self.calibration_forwards,
+            "calibration_seconds": self.calibration_seconds,
             "proposed": self.proposed,
             "accepted": self.accepted,
             "accepted_by_depth": list(self.accepted_by_depth),

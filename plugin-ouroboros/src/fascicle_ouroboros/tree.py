@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class DraftTree:
     @property
     def is_chain(self) -> bool:
         """Whether every node follows the one before it."""
-        return all(parent == i for i, parent in enumerate(self.parents))
+        return self.parents == list(range(len(self.parents)))
 
     def child(self, node: int, token: int) -> int | None:
         """The node that continues `node` with `token`."""
@@ -65,19 +66,21 @@ class DraftTree:
 
         The path ends early where the tree would exceed `nodes` nodes or `depth` tokens after the root.
         """
+        children, at = self._children, self.depth(node)
         path: list[int] = []
         for token in tokens:
-            below = self._children[node].get(token)
+            at += 1
+            below = children[node].get(token)
             if below is None:
-                at = self.depth(node) + 1
-                if (nodes is not None and len(self) >= nodes) or (depth is not None and at > depth):
+                size = len(self.tokens)
+                if (nodes is not None and size >= nodes) or (depth is not None and at > depth):
                     break
+                below = children[node][token] = size + 1
                 self.tokens.append(token)
                 self.parents.append(node)
                 self.depths.append(at)
                 self.sources.append(source)
-                self._children.append({})
-                below = self._children[node][token] = len(self)
+                children.append({})
             node = below
             path.append(node)
         return path
@@ -86,22 +89,24 @@ class DraftTree:
         """Tokens from the root to `node`."""
         return 0 if node == ROOT else self.depths[node - 1]
 
-    def ancestors(self, device: torch.device | str = "cpu") -> Tensor:
-        """(n, n) bool: row i sees column j where node j lies on the path from the root to node i, itself included.
+    def visible(self, past: int, unread: int) -> Tensor:
+        """(unread + n, past + unread + n) bool: what a pass over `unread` tokens and this tree sees behind `past` tokens.
+
+        A token of the text sees the text up to itself; a node sees the whole text, its ancestors and itself.
 
         Example:
             >>> tree = DraftTree()
             >>> _ = tree.extend(ROOT, [5, 6], "draft"), tree.extend(ROOT, [7], "prompt")
-            >>> tree.ancestors().int().tolist()
-            [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+            >>> tree.visible(past=1, unread=1).int().tolist()
+            [[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]]
         """
-        n = len(self)
-        if n == 0:
-            return torch.zeros(0, 0, dtype=torch.bool, device=device)
-        rows: list[bytearray] = []
-        for i, parent in enumerate(self.parents):
-            row = bytearray(n) if parent == ROOT else bytearray(rows[parent - 1])
-            row[i] = 1
+        text, width = past + unread, past + unread + len(self)
+        # Rows of bytes in one buffer: each node's is its parent's and itself. Tensor operations take four times as long.
+        rows: list[bytes | bytearray] = [
+            b"\1" * (text - left) + bytes(width - text + left) for left in range(unread - 1, -1, -1)
+        ]
+        for at, parent in enumerate(self.parents, text):
+            row = bytearray(rows[unread - 1 + parent])
+            row[at] = 1
             rows.append(row)
-        buffer = bytearray().join(rows)  # one buffer: a tensor of nested lists takes seven times as long
-        return torch.frombuffer(buffer, dtype=torch.bool).reshape(n, n).to(device)
+        return torch.from_numpy(np.ndarray((len(rows), width), np.bool_, bytearray().join(rows)))
