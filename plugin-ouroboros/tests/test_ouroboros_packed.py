@@ -118,3 +118,31 @@ def test_trees_kept_and_taken_back_leave_what_a_fresh_reading_has() -> None:
         assert torch.allclose(answer, fresh[-1:], atol=1e-12, rtol=0)
         row.keep([])
     assert answers[0].shape == (1, VOCAB)
+
+
+def test_a_repeated_text_is_read_on_as_if_it_were_twice_there() -> None:
+    target = model("gpt2")
+    pack = Packed(target, verification(target))
+    rows = [pack.row(), pack.row()]
+    pack.forward([(row, [1 + number, 5, 7], DraftTree()) for number, row in enumerate(rows)])
+    for row in rows:
+        row.keep([])
+    pack.repeat(2)
+    assert [row.cached for row in rows] == [[1, 5, 7, 1, 5, 7], [2, 5, 7, 2, 5, 7]]
+    assert pack.cache.get_seq_length() == 12
+    state = ModelState(target, verification(target))
+    state.forward([2, 5, 7], DraftTree())
+    state.keep([])
+    state.repeat(2)
+    answers = pack.forward([(row, [9], DraftTree()) for row in rows])
+    assert torch.allclose(answers[1], state.forward([9], DraftTree()), atol=1e-12, rtol=0)
+
+
+def test_an_adaptive_batch_measures_batches_and_writes_the_same() -> None:
+    target = model("llama")
+    prompts, together = batch()
+    want = [target.generate(p, max_new_tokens=NEW, do_sample=False)[0, p.shape[1] :].tolist() for p in prompts]
+    engine = OuroborosEngine(target, near(), options=DraftingOptions(adaptive=True, nodes=12, batch_rows=3))
+    assert engine.generate(together, max_new_tokens=NEW)[:, max(LENGTHS) :].tolist() == want
+    assert sorted(engine._controllers) == [2, 3]
+    assert engine.row_stats[0].calibration_forwards > 0

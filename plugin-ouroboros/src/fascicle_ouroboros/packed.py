@@ -95,6 +95,19 @@ class Packed:
         packed = iter(self._read(together)) if together else iter(())
         return [alone[id(row)] if id(row) in alone else next(packed) for row, _, _ in asked]
 
+    def repeat(self, times: int) -> None:
+        """Hold what all texts have read so often over; see `ModelState.repeat`."""
+        self._settle()
+        kv.repeat(self.cache, times)
+        once = self._columns
+        lengths = self._tensor([len(row.cached) for row in self._rows])
+        steps = [self._step + turn * lengths[self._owner] for turn in range(times)]
+        self._owner, self._step = self._owner.repeat(times), torch.cat(steps)
+        self._columns = len(self._owner)
+        for row in self._rows:
+            row.columns = [column + turn * once for turn in range(times) for column in row.columns]
+            row.cached *= times
+
     def _read(self, asked: list[tuple[PackedRow, list[int], DraftTree]]) -> list[Tensor]:
         tokens: list[int] = []
         owner: list[int] = []

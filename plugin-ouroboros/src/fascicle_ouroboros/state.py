@@ -120,6 +120,11 @@ class ModelState:
         self.cached += [*unread, *(tree.tokens[node - 1] for node in path)]
         self._fed = [], DraftTree()
 
+    def repeat(self, times: int) -> None:
+        """Hold what was read so often over: a long text for timing, without reading one."""
+        kv.repeat(self.cache, times)
+        self.cached *= times
+
     def rollback(self, length: int) -> None:
         """Forget all but the first `length` tokens."""
         if length < len(self.cached):
