@@ -366,7 +366,7 @@ def tiny_gguf(file: Path) -> Path:
     import numpy as np
 
     model, _ = build_tiny(Tiny(architecture="llama", **{**SMALL, "hidden_size": 32}), seed=3)
-    words = ["<pad>", "<s>", "</s>", "<unk>", *sorted("abcdefghijklmnopqrstuvwxyzĠ"), "ab"]
+    words = ["<pad>", "<s>", "</s>", "<unk>", *sorted("abcdefghijklmnopqrstuvwxyzĠ"), "ab", "cd"]
     config: Any = model.config
     writer = gguf.GGUFWriter(file, "llama")
     writer.add_context_length(config.max_position_embeddings)
@@ -382,7 +382,7 @@ def tiny_gguf(file: Path) -> Path:
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(words)
     writer.add_token_types([3] * 4 + [1] * (len(words) - 4))
-    writer.add_token_merges(["a b"])
+    writer.add_token_merges(["a b", "c d"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(3)

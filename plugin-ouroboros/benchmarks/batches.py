@@ -1,6 +1,6 @@
 """Batches: texts that are verified together in one pass, against one after the other, and against plain batched decoding.
 
-The three write the same batch in turns; wall seconds, medians over the repeats. Every text must be that of plain decoding.
+Each writes the same batch in turns; wall seconds, medians over the repeats. Every text must be that of plain decoding.
 
     FASCICLE_DATA=<folder with spec_bench/> python benchmarks/batches.py --rows 4 8
 
@@ -22,6 +22,7 @@ import torch
 from ouroboros_speed import load
 
 from fascicle_ouroboros import DraftingOptions, OuroborosEngine
+from fascicle_ouroboros.engine import empty_pool
 
 
 def prompts(folder: Path, category: str, count: int) -> list[str]:
@@ -64,15 +65,18 @@ def main() -> None:
     settings["pad_token_id"] = 0
     for count in args.rows:
         batch = batch_of(prompts(Path(args.data), args.category, count), tokenizer)
-        seconds: dict[str, list[float]] = {"plain": [], "one by one": [], "together": []}
+        seconds: dict[str, list[float]] = {name: [] for name in ("plain", "one by one", "together", "adaptive")}
         same: dict[str, float] = {}
         passes: dict[str, int] = {}
         for repeat in range(args.repeats):
             texts = {}
             names = list(seconds)
-            for name in names[repeat % 3 :] + names[: repeat % 3]:
+            for name in names[repeat % 4 :] + names[: repeat % 4]:
                 rows = 1 if name == "one by one" else count
-                engine = OuroborosEngine(model, options=DraftingOptions(batch_rows=rows))
+                engine = OuroborosEngine(model, options=DraftingOptions(batch_rows=rows, adaptive=name == "adaptive"))
+                if name == "adaptive":  # measures what passes cost, once for all
+                    engine.generate(**batch, max_new_tokens=1, pad_token_id=0)
+                    engine.pool = empty_pool(engine.options)
                 begin = time.perf_counter()
                 write = model.generate if name == "plain" else engine.generate
                 texts[name] = write(**batch, **settings)
@@ -88,6 +92,7 @@ def main() -> None:
             "seconds": {name: round(value, 2) for name, value in middle.items()},
             "together / one by one": round(middle["together"] / middle["one by one"], 3),
             "together / plain": round(middle["together"] / middle["plain"], 3),
+            "adaptive / plain": round(middle["adaptive"] / middle["plain"], 3),
             "texts as in plain decoding": same,
             "passes of the slowest row": passes,
         }

@@ -81,7 +81,9 @@ class GenerateDecoder:
                 out = net.generate(**row, generation_config=settings, **more)
                 seconds += _clock(_device(model)) - start
                 prompt = 1 if _is_encoder_decoder(model) else row["input_ids"].shape[1]
-                written += [_until_end(tokens, settings.eos_token_id) for tokens in out[:, prompt:].tolist()]
+                written += [
+                    _until_end(tokens[:max_new_tokens], settings.eos_token_id) for tokens in out[:, prompt:].tolist()
+                ]
                 forwards += count[0] - before
                 row_forwards += (count[0] - before) * len(out)
         lengths = [len(tokens) for tokens in written]
