@@ -292,10 +292,10 @@ class Controller:
         length: int = 8,
         gamma: int = 12,
         nodes: int = 32,
-        margin: float = 0.05,
+        margin: float = 0.1,
         loss: float = 0.02,
         grace: float = 1.0,
-        credit: float = 8.0,
+        credit: float = 6.0,
         exploration: float = 0.5,
         anchor: int = 64,
     ) -> None:
@@ -441,7 +441,7 @@ class Controller:
         proposals: Sequence[Phrase] = (),
         tokens: Sequence[int] | None = None,
     ) -> None:
-        """Learn from one round. Leave out rounds that read a prompt.
+        """Learn from one round. Of one that reads a prompt as well, give the predicted seconds.
 
         Args:
             plan: as `plan` gave it.

@@ -33,8 +33,9 @@ class DraftingOptions:
     """Tokens of context that a phrase is looked up by, longest first (the paper: 1). Longer contexts are right more often."""
     nodes: Annotated[int, Ge(0)] = 32
     """Drafted tokens that one pass of the target verifies at most; 0 decodes plainly. About 8 on a CPU, 32 or more on a GPU."""
-    adaptive: bool = False
-    """Measure what passes cost, and draft only as much as pays. False drafts the same amount in every round."""
+    adaptive: bool = True
+    """Measure what passes cost (once, about two seconds), draft only as much as pays, and decode plainly where nothing does. False
+    drafts the same amount in every round: to compare amounts, or where a pass costs the same whatever it verifies."""
     learn: list[Learn] = field(default_factory=lambda: ["prompt", "output", "rejected", "corrected"])
     """What the pool learns from. The paper's code learns from refused and corrected drafts; prompt and output are ours."""
     sampling: Literal["coupled", "leviathan"] = "coupled"
