@@ -65,7 +65,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test, with everything installed together; arguments go to pytest."""
+    """The tests that are not slow, with everything installed together; arguments go to pytest, as `-- -m 'slow or not slow'`."""
     _install(
         session, CORE, *PLUGINS, tools=("pytest", "pytest-xdist", "hypothesis", "jaxtyping", "beartype", "hatchling")
     )
@@ -133,7 +133,7 @@ def minimums(session: nox.Session) -> None:
     projects = [word for project in (CORE, *PLUGINS) for word in ("-e", str(project))]
     links = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ else {}
     install = ("uv", "pip", "install", "--python", _python(session), "--resolution=lowest-direct")
-    session.run(*install, torch, *projects, "pytest", "hypothesis", env=links)
+    session.run(*install, torch, *projects, "pytest>=8.3", "hypothesis>=6.130", env=links)
     session.run("pytest", "-q", "core/tests", *session.posargs, env=ENV)
 
 
@@ -144,9 +144,10 @@ def _python(session: nox.Session) -> str:
 
 @nox.session
 def launchers(session: nox.Session) -> None:
-    """Sweeps through joblib and Optuna; their test is skipped where they are not installed."""
-    _install(session, CORE, *PLUGINS, tools=("pytest", "hypothesis", "hydra-joblib-launcher", "hydra-optuna-sweeper"))
-    session.run("pytest", "-q", "core/tests/test_launchers.py", *session.posargs, env=ENV)
+    """Sweeps through joblib, ray, submitit and Optuna; each test is skipped where its launcher is not installed."""
+    hydra_plugins = ("joblib-launcher", "ray-launcher", "submitit-launcher", "optuna-sweeper")
+    _install(session, CORE, *PLUGINS, tools=("pytest", "hypothesis", *(f"hydra-{name}" for name in hydra_plugins)))
+    session.run("pytest", "-q", "-m", "slow", "core/tests/test_launchers.py", *session.posargs, env=ENV)
 
 
 @nox.session

@@ -250,6 +250,36 @@ def test_speed_is_a_ratio_within_one_run(tmp_path: Path) -> None:
     assert 0 <= other.values["identical"] <= 1
 
 
+def test_where_a_text_departs_the_lead_of_the_plain_token_is_told(tmp_path: Path) -> None:
+    run, model = context(tmp_path), llama()
+    greedy = decoder(Greedy(min_new_tokens=6), run)
+    lead: list[float] = []
+
+    class Wrong:
+        """Greedy, but for the fourth token of each text."""
+
+        name, options = "wrong", Greedy(min_new_tokens=6)
+
+        def generate(self, model: Any, inputs: dict[str, Any], *, max_new_tokens: int) -> Any:
+            out = greedy.generate(model, inputs, max_new_tokens=max_new_tokens)
+            begun = torch.cat([inputs["input_ids"], out.sequences[:, :3]], dim=1)
+            right = int(out.sequences[0, 3])
+            wrong = (right + 1) % model.model.config.vocab_size
+            logits = model.model(begun).logits[0, -1].tolist()
+            lead.append(logits[right] - logits[wrong])
+            out.sequences[0, 3] = wrong
+            return out
+
+        def sections(self) -> list[Any]:
+            return []
+
+    cfg = DecodingSpeed(rows=3, max_new_tokens=6, repeats=1, warmup=0)
+    found = evaluate(cfg, model, data("causal_lm"), Wrong(), run)
+    assert found.values["identical"] == 0
+    assert found.values["departure_margin"] == pytest.approx(max(lead), rel=1e-5)
+    assert evaluate(cfg, model, data("causal_lm"), greedy, run).values["departure_margin"] == 0
+
+
 def test_speed_turns_swap_who_writes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     plain = GenerateDecoder.generate

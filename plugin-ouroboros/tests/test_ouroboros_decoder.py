@@ -71,8 +71,8 @@ def test_rows_that_do_not_help_each_other(tmp_path: Path) -> None:
     forwards = {}
     for keep in (True, False):
         ours = decoder(Ouroboros(keep_pool=keep, phrases=1), RunContext(folder=tmp_path))
-        twice = {"input_ids": prompt().repeat(2, 1)}
-        ours.generate(loaded(), twice, max_new_tokens=TOKENS)
+        for _ in range(2):
+            ours.generate(loaded(), {"input_ids": prompt()}, max_new_tokens=TOKENS)
         forwards[keep] = [stats.target_forwards for stats in ours.stats]
     assert forwards[True][1] < forwards[True][0]
     assert forwards[False][1] == forwards[False][0]

@@ -109,7 +109,7 @@ def test_what_each_family_can_verify(family: str, mode: str, mask: str, dtype: t
 
 
 def test_a_boolean_mask_in_eager_attention_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ModelState, "_given_as_wanted", lambda self, sees: sees[None, None])
+    monkeypatch.setattr(state_module, "_given_as_wanted", lambda model, sees: sees[None, None])
     assert verification(copy.deepcopy(model("llama_eager"))).mode == "chain"
 
 
@@ -158,10 +158,10 @@ def test_after_each_round_caches_are_those_of_a_fresh_reading(
     family: str, drafted_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rounds = []
-    plain_round = Rounds.round
+    plain_round = Rounds._round
 
-    def checked(self: Rounds) -> None:
-        plain_round(self)
+    def checked(self: Rounds) -> Any:
+        yield from plain_round(self)
         assert self.target.cached == self.seq[:-1]
         check_against_fresh(self.target)
         if self.draft is not None:
@@ -170,7 +170,7 @@ def test_after_each_round_caches_are_those_of_a_fresh_reading(
             check_against_fresh(self.draft)
         rounds.append(1)
 
-    monkeypatch.setattr(Rounds, "round", checked)
+    monkeypatch.setattr(Rounds, "_round", checked)
     text = greedy(family, 0)
     pool = {"oracle": oracle(text, 3), "liar": liar(text), "near": None}[drafted_by]
     draft = near(family) if drafted_by == "near" else None
@@ -183,8 +183,8 @@ def test_after_each_round_caches_are_those_of_a_fresh_reading(
 
 def test_positions_go_on_from_where_they_were_given() -> None:
     state = ModelState(model(), Verification("tree", "one"), positions=[3, 4, 5])
-    assert [state._position(step) for step in range(5)] == [3, 4, 5, 6, 7]
-    assert [ModelState(model(), Verification("tree"))._position(step) for step in (0, 4)] == [0, 4]
+    assert [state.position(step) for step in range(5)] == [3, 4, 5, 6, 7]
+    assert [ModelState(model(), Verification("tree")).position(step) for step in (0, 4)] == [0, 4]
 
 
 # ---- what the pool learns ----

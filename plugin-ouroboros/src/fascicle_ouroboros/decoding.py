@@ -79,20 +79,22 @@ class OuroborosDecoder:
         rows: list[list[int]] = []
         counted: list[Stats] = []
         seconds = 0.0
-        for row in range(len(inputs["input_ids"])):
+        ids = inputs["input_ids"]
+        mask = inputs.get("attention_mask", torch.ones_like(ids))
+        size = len(ids) if self.options.keep_pool and engine.target_how.mode != "plain" else 1
+        for first in range(0, len(ids), size):
             if not self.options.keep_pool:
                 engine.pool = self._pool(model)
-            mask = inputs.get("attention_mask")
-            seen = inputs["input_ids"][row] if mask is None else inputs["input_ids"][row][mask[row].bool()]
-            start = _clock(seen.device)
-            out = engine.generate(
-                seen[None],
-                attention_mask=torch.ones_like(seen[None]),
-                generation_config=config,
-                seed=(seed + row) % 2**62,
-            )
-            seconds += _clock(seen.device) - start
-            rows.append(out[0, len(seen) :].tolist())
+            some, shown = ids[first : first + size], mask[first : first + size]
+            some = some[:, int((shown.sum(0) == 0).sum()) :]  # columns that are padding in all of them
+            shown = shown[:, shown.shape[1] - some.shape[1] :]
+            start = _clock(ids.device)
+            out = engine.generate(some, attention_mask=shown, generation_config=config, seed=(seed + first) % 2**62)
+            seconds += _clock(ids.device) - start
+            rows += [
+                row[some.shape[1] : some.shape[1] + stats.emitted].tolist()
+                for row, stats in zip(out, engine.row_stats, strict=True)
+            ]
             counted += engine.row_stats
         self.stats += counted
         longest = max((len(row) for row in rows), default=0)
@@ -150,7 +152,7 @@ class OuroborosDecoder:
         return make(
             max_new_tokens=max_new_tokens,
             min_new_tokens=min(o.min_new_tokens, max_new_tokens) or None,
-            min_length=0,
+            min_length=None if o.min_new_tokens else 0,  # both at once make transformers warn
             num_beams=1,
             repetition_penalty=o.repetition_penalty,
             no_repeat_ngram_size=o.no_repeat_ngram_size,

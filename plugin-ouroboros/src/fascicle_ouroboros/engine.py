@@ -31,8 +31,9 @@ from .controller import Controller, FixedController
 from .costs import CostModel
 from .errors import UnsupportedError, VocabularyError
 from .options import DraftingOptions
+from .packed import Packed
 from .pool import PhrasePool
-from .rounds import Drafting, Rounds
+from .rounds import Drafting, Rounds, together
 from .sampling import Coupled, Greedy, GumbelNoise, Leviathan, row_seed
 from .state import ModelState, verification
 from .stats import Stats
@@ -44,12 +45,16 @@ if TYPE_CHECKING:
 
     from transformers import GenerationConfig
 
+    from .packed import PackedRow
     from .sampling import Picker
     from .state import Verification
 
 __all__ = ["OuroborosEngine", "empty_pool", "generate"]
 
 logger = logging.getLogger(__name__)
+
+MOST_TIMED = 64
+"""Tokens of the largest pass that is timed for a batch."""
 
 _UNDERSTOOD = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep", "cache_position"}
 
@@ -126,7 +131,7 @@ class OuroborosEngine:
         self.target = _decoder(target, "target")
         self.draft = None if draft is None else _decoder(draft, "draft")
         self.pool = pool if pool is not None else empty_pool(self.options)
-        self.target_how = verification(self.target)
+        self.target_how = self.draft_how = verification(self.target)
         if self.target_how.mode != "tree":
             logger.warning("Ouroboros verifies with %s: %s", self.target_how.mode, self.target_how.reason)
         if self.draft is not None:
@@ -138,7 +143,8 @@ class OuroborosEngine:
             else:
                 self.draft_how = how
         self.costs = costs
-        self._controller: Any = controller
+        self._given_controller: Any = controller
+        self._controllers: dict[int, Any] = {}
         self._spent = (0, 0.0)
         self.row_stats: list[Stats] = []
         """Statistics of the last call, one for each row."""
@@ -146,9 +152,7 @@ class OuroborosEngine:
     @property
     def controller(self) -> Any:
         """Decides how much to draft. An adaptive one measures the model when it is first asked for."""
-        if self._controller is None:
-            self._controller = self._new_controller()
-        return self._controller
+        return self._controller_of(1)
 
     @property
     def stats(self) -> Stats:
@@ -290,32 +294,61 @@ class OuroborosEngine:
         mask = given.get("attention_mask")
         positions = given.get("position_ids")
         texts: list[Text] = []
-        for row in range(len(input_ids)):
-            text = Text(
-                input_ids[row : row + 1],
-                processors,
-                criteria,
-                streamer,
-                keep_scores=bool(config.return_dict_in_generate and config.output_scores),
-                keep_logits=bool(config.return_dict_in_generate and config.output_logits),
-            )
-            seen = torch.ones_like(input_ids[row], dtype=torch.bool) if mask is None else mask[row].bool()
-            where = () if positions is None else positions[row % len(positions)][seen[-positions.shape[1] :]].tolist()
-            tokens = input_ids[row][seen].tolist()
-            state = ModelState(self.target, self.target_how, where)
-            if user is not None and user.get_seq_length():
-                state.resume(user, tokens)
-            self._rounds(text, tokens, state, seed, row, config).run()
-            texts.append(text)
-            returned = getattr(user, "_is_user_defined", False) or config.return_dict_in_generate
-            if user is not None and returned and len(input_ids) == 1:
-                kv.read(state.cache, user, len(state.cached))
+        size = self._together()
+        for first in range(0, len(input_ids), size):
+            group = range(first, min(first + size, len(input_ids)))
+            packs = [
+                Packed(model, how) if model is not None and len(group) > 1 else None
+                for model, how in ((self.target, self.target_how), (self.draft, self.draft_how))
+            ]
+            rounds = []
+            for row in group:
+                text = Text(
+                    input_ids[row : row + 1],
+                    processors,
+                    criteria,
+                    streamer,
+                    keep_scores=bool(config.return_dict_in_generate and config.output_scores),
+                    keep_logits=bool(config.return_dict_in_generate and config.output_logits),
+                )
+                seen = torch.ones_like(input_ids[row], dtype=torch.bool) if mask is None else mask[row].bool()
+                where = (
+                    () if positions is None else positions[row % len(positions)][seen[-positions.shape[1] :]].tolist()
+                )
+                tokens = input_ids[row][seen].tolist()
+                state: Any = (
+                    ModelState(self.target, self.target_how, where) if packs[0] is None else packs[0].row(where)
+                )
+                if user is not None and user.get_seq_length():
+                    state.resume(user, tokens)
+                controller = self._controller_of(len(group))
+                rounds.append(self._rounds(text, tokens, state, packs[1], controller, seed, row, config))
+                texts.append(text)
+            if len(rounds) > 1:
+                together(rounds)
+            else:
+                rounds[0].run()
+        returned = getattr(user, "_is_user_defined", False) or config.return_dict_in_generate
+        if user is not None and returned and len(input_ids) == 1:
+            kv.read(state.cache, user, len(state.cached))
         return _result(texts, config, user if len(input_ids) == 1 else None, input_ids)
 
+    def _together(self) -> int:
+        """Rows that are verified in one pass, at most."""
+        hows = [self.target_how] if self.draft is None else [self.target_how, self.draft_how]
+        return self.options.batch_rows if all(how.mode == "tree" for how in hows) else 1
+
     def _rounds(
-        self, text: Text, seen: list[int], target: ModelState, seed: int | None, row: int, config: GenerationConfig
+        self,
+        text: Text,
+        seen: list[int],
+        target: ModelState | PackedRow,
+        drafts: Packed | None,
+        controller: Any,
+        seed: int | None,
+        row: int,
+        config: GenerationConfig,
     ) -> Rounds:
-        controller = self.controller
         stats = Stats(mode=self.target_how.mode)
         (stats.calibration_forwards, stats.calibration_seconds), self._spent = self._spent, (0, 0.0)
         self.row_stats.append(stats)
@@ -326,7 +359,7 @@ class OuroborosEngine:
         size = _vocabulary(self.target)
         draft, processors = None, []
         if self.draft is not None and max(seen) < _vocabulary(self.draft):
-            draft = ModelState(self.draft, self.draft_how)
+            draft = ModelState(self.draft, self.draft_how) if drafts is None else drafts.row()
             if config.do_sample:
                 processors = [p for p in text.processors if type(p).__name__ in TEXT_FREE]
         drafting = Drafting(
@@ -340,19 +373,28 @@ class OuroborosEngine:
         )
         return Rounds(text, seen, target, draft, self.pool, controller, picker, stats, drafting)
 
-    def _new_controller(self) -> Any:
+    def _controller_of(self, rows: int) -> Any:
+        """The controller of texts that are written `rows` at a time: what a pass costs depends on the company."""
+        if self._given_controller is not None:
+            return self._given_controller
+        if rows not in self._controllers:
+            self._controllers[rows] = self._new_controller(rows)
+        return self._controllers[rows]
+
+    def _new_controller(self, rows: int) -> Any:
         o = self.options
         gamma = o.gamma if self.draft is not None else 0
         if not o.adaptive or self.target_how.mode == "plain" or not o.nodes:
             return FixedController(gamma=gamma, phrases=o.phrases, length=o.phrase_len, nodes=o.nodes)
-        cost = pass_costs(self.target, self.target_how, o.nodes + 1, self.costs)
+        cost = pass_costs(self.target, self.target_how, o.nodes + 1, self.costs, rows)
         spent = [cost.spent]
         draft_cost = None
         if self.draft is not None and gamma:
-            draft_cost = pass_costs(self.draft, self.draft_how, 1, self.costs)
+            draft_cost = pass_costs(self.draft, self.draft_how, 1, self.costs, rows)
             spent.append(draft_cost.spent)
         self._spent = sum(forwards for forwards, _ in spent), sum(seconds for _, seconds in spent)
-        return Controller(cost, draft_cost, phrases=o.phrases, length=o.phrase_len, gamma=gamma or 1, nodes=o.nodes)
+        nodes = min(o.nodes, cost.sizes[-1] - 1) if rows > 1 else o.nodes
+        return Controller(cost, draft_cost, phrases=o.phrases, length=o.phrase_len, gamma=gamma or 1, nodes=nodes)
 
     # ---- plain decoding ----
 
@@ -409,40 +451,57 @@ class _NoEnd:
         """Not yet."""
 
 
-def pass_costs(model: Any, how: Verification, most: int, folder: str | os.PathLike[str] | None = None) -> CostModel:
-    """What a pass over 1 to `most` new tokens costs: measured once for each model, device, dtype and number of threads."""
-    sizes = [k for k in (1, 2, 4, 6, 8, 16, 32, 64) if k <= most]
+def pass_costs(
+    model: Any, how: Verification, most: int, folder: str | os.PathLike[str] | None = None, rows: int = 1
+) -> CostModel:
+    """What a pass over 1 to `most` new tokens costs: measured once for each model, device, dtype and number of threads.
+
+    With `rows` texts in one pass: each one's share, where all of them feed as many.
+    """
+    largest = max(MOST_TIMED, 2 * rows) // rows
+    sizes = [k for k in (1, 2, 4, 6, 8, 16, 32, 64) if k <= (most if rows == 1 else min(most, largest))]
     longest = _positions(model.config.get_text_config(decoder=True))(0)
     context = min(256, max(1, longest - most))
 
     def calibrate() -> CostModel:
         start, size = time.perf_counter(), _vocabulary(model)
-        state, read = ModelState(model, how), min(8, context)
+        read = min(8, context)
+        begun = [i % size for i in range(read)]
+        pack = Packed(model, how) if rows > 1 else None
+        texts: list[Any] = [ModelState(model, how)] if pack is None else [pack.row() for _ in range(rows)]
+
+        def forward(unread: list[int], tree: DraftTree) -> Tensor:
+            if pack is not None:
+                return pack.forward([(text, unread, tree) for text in texts])[-1]
+            answer: Tensor = texts[0].forward(unread, tree)
+            return answer
+
         with torch.no_grad():
-            state.forward([i % size for i in range(read)], DraftTree())
-            state.keep([])
-            kv.repeat(state.cache, context // read)
-        state.cached *= context // read
-        length = len(state.cached)
+            forward(begun, DraftTree())
+            for text in texts:
+                text.keep([])
+            (texts[0] if pack is None else pack).repeat(context // read)
+        length = len(texts[0].cached)
 
         def measure(k: int, _: int) -> float:
             tree = DraftTree()
             tree.extend(ROOT, [i % size for i in range(k - 1)], "draft")
             begin = time.perf_counter()
-            int(state.forward([0], tree)[-1].argmax())  # waits for the device
+            int(forward([0], tree)[-1].argmax())  # waits for the device
             seconds = time.perf_counter() - begin
-            state.keep([])
-            state.rollback(length)
-            return seconds
+            for text in texts:
+                text.keep([])
+                text.rollback(length)
+            return seconds / rows
 
         cost = CostModel.calibrate(measure, sizes, (length,), budget=1.7)
-        cost.spent = state.forwards, time.perf_counter() - start
+        cost.spent = (texts[0] if pack is None else pack).forwards, time.perf_counter() - start
         return cost
 
-    return CostModel.cached(_what_costs_depend_on(model, how, sizes, context), calibrate, folder)
+    return CostModel.cached(_what_costs_depend_on(model, how, sizes, context, rows), calibrate, folder)
 
 
-def _what_costs_depend_on(model: Any, how: Verification, sizes: Sequence[int], context: int) -> str:
+def _what_costs_depend_on(model: Any, how: Verification, sizes: Sequence[int], context: int, rows: int) -> str:
     weight = next(model.parameters())
     device = torch.cuda.get_device_name(weight.device) if weight.is_cuda else weight.device.type
     config = hashlib.sha256(model.config.to_json_string(use_diff=False).encode()).hexdigest()[:16]
@@ -459,6 +518,7 @@ def _what_costs_depend_on(model: Any, how: Verification, sizes: Sequence[int], c
         transformers.__version__,
         *sizes,
         context,
+        rows,
     )
     return " ".join(map(str, parts))
 

@@ -33,6 +33,9 @@ class DraftingOptions:
     """Tokens of context that a phrase is looked up by, longest first (the paper: 1). Longer contexts are right more often."""
     nodes: Annotated[int, Ge(0)] = 32
     """Drafted tokens that one pass of the target verifies at most; 0 decodes plainly. About 8 on a CPU, 32 or more on a GPU."""
+    batch_rows: Annotated[int, Ge(1)] = 8
+    """Rows of a batch that one pass verifies together; 1 writes them one after the other. Texts are the same. Each row's attention
+    pays for all of them: fewer for long texts."""
     adaptive: bool = True
     """Measure what passes cost (once, about two seconds), draft only as much as pays, and decode plainly where nothing does. False
     drafts the same amount in every round: to compare amounts, or where a pass costs the same whatever it verifies."""

@@ -8,7 +8,7 @@ which it leaves the tree is gained as well.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,17 @@ from .tree import ROOT, DraftTree
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .packed import PackedRow
     from .pool import Phrase, PhrasePool
     from .sampling import Picker
     from .state import ModelState
     from .stats import Stats
     from .stopping import Text
 
-__all__ = ["Drafting", "Rounds"]
+    Steps = Generator[tuple[Any, list[int], DraftTree], tuple[Tensor, float], Any]
+    """Asks for passes (who reads, unread tokens, tree) and is sent logits and the seconds that they took."""
+
+__all__ = ["Drafting", "Rounds", "together"]
 
 LARGEST_UNREAD = 256
 """Unread tokens up to which a tree is verified in the same pass; a longer prompt is read alone, with the model's fast mask."""
@@ -75,8 +79,8 @@ class Rounds:
         self,
         text: Text,
         seen: Sequence[int],
-        target: ModelState,
-        draft: ModelState | None,
+        target: ModelState | PackedRow,
+        draft: ModelState | PackedRow | None,
         pool: PhrasePool | None,
         controller: Any,
         picker: Picker,
@@ -86,38 +90,53 @@ class Rounds:
         self.text, self.seq = text, list(seen)
         self.target, self.draft, self.pool = target, draft, pool
         self.controller, self.picker, self.stats, self.drafting = controller, picker, stats, drafting
+        self._waited = 0.0
 
     def run(self) -> None:
         """Write until a criterion stops. Afterwards the target has read all tokens but the last."""
+        _alone(self.steps())
+
+    def steps(self) -> Steps:
+        """`run`, pass by pass: whoever drives it does the passes, of one text or of several together."""
         self._learn_text(0, "prompt")
         while not self.text.stopped:
-            self.round()
+            yield from self._round()
 
-    def round(self) -> None:
-        """One pass of the target: at least one token."""
+    def _pass(self, state: Any, unread: list[int], tree: DraftTree) -> Steps:
         begin = time.perf_counter()
+        rows, seconds = yield state, unread, tree
+        self._waited += max(0.0, time.perf_counter() - begin - seconds)  # for other texts
+        return rows
+
+    def _now(self) -> float:
+        """Seconds, on a clock that stands still while other texts are worked on."""
+        return time.perf_counter() - self._waited
+
+    def _round(self) -> Steps:
+        """One pass of the target: at least one token."""
+        begin = self._now()
         start = len(self.seq)
         unread = self.seq[len(self.target.cached) :]
         planned, plan, proposals = self._plan(len(unread))
-        looked_up = time.perf_counter()
+        looked_up = self._now()
         forwards, fed = (self.draft.forwards, self.draft.fed) if self.draft else (0, 0)
-        chain, qs = self._draft_chain(plan.gamma) if plan.nodes else ([], [])
-        drafted = time.perf_counter()
+        chain, qs = (yield from self._draft_chain(plan.gamma)) if plan.nodes else ([], [])
+        drafted = self._now()
         tree = DraftTree()
         room = self._room()
         trunk = tree.extend(ROOT, chain, "draft", nodes=plan.nodes, depth=room)
         phrases = self._lengthen(tree, trunk, chain, proposals, plan, room) if plan.nodes else []
-        before = time.perf_counter()
-        rows = self.target.forward(unread, tree)
-        verified = time.perf_counter()
+        before = self._now()
+        rows = yield from self._pass(self.target, unread, tree)
+        verified = self._now()
         out, path, likeliest = self._walk(rows, tree, trunk, chain, qs)
-        walked = time.perf_counter()
+        walked = self._now()
         self.target.keep(path[: len(out) - 1])
         if self.draft is not None:
             _meet(self.draft, self.seq, start)
-        kept = time.perf_counter()
+        kept = self._now()
         self._learn_outcome(start, out, path, tree, trunk, phrases, likeliest)
-        end = time.perf_counter()
+        end = self._now()
         self._count(
             tree,
             path,
@@ -135,9 +154,8 @@ class Rounds:
         spent["target"] += verified - before
         spent["walk"] += walked - verified
         spent["kv"] += kept - walked
-        reads = (
-            len(unread) > 1
-        )  # how long reading a prompt takes says nothing about a round; the draft behind it costs what it costs
+        # How long reading a prompt takes says nothing about a round; a draft behind it costs about what it would alone.
+        reads = len(unread) > 1
         if planned and (not reads or plan.predicted):
             self.controller.observe(
                 plan,
@@ -167,7 +185,7 @@ class Rounds:
         left = 2**31 if self.text.max_length is None else self.text.max_length - len(self.text.tokens) - 1
         return max(0, min(left, self.drafting.room(len(self.seq))))
 
-    def _draft_chain(self, gamma: int) -> tuple[list[int], list[Tensor | None]]:
+    def _draft_chain(self, gamma: int) -> Steps:
         """Phrase-by-phrase drafting: γ tokens of the draft model in fewer passes, because it verifies phrases of the pool."""
         chain: list[int] = []
         qs: list[Tensor | None] = []
@@ -185,7 +203,7 @@ class Rounds:
                 k = self.drafting.draft_phrases if state.how.mode == "tree" else min(1, self.drafting.draft_phrases)
                 for phrase in self._lookup(text, k):
                     tree.extend(ROOT, self._known(phrase), phrase.source, nodes=self.drafting.draft_nodes, depth=depth)
-            rows = state.forward(unread, tree)
+            rows = yield from self._pass(state, unread, tree)
             node: int | None = ROOT
             path: list[int] = []
             while node is not None and len(chain) < gamma:
@@ -339,7 +357,42 @@ class Rounds:
         )
 
 
-def _meet(draft: ModelState, seq: list[int], start: int) -> None:
+def _alone(steps: Steps) -> None:
+    try:
+        state, unread, tree = next(steps)
+        while True:
+            begin = time.perf_counter()
+            rows = state.forward(unread, tree)
+            state, unread, tree = steps.send((rows, time.perf_counter() - begin))
+    except StopIteration:
+        return
+
+
+def together(texts: Sequence[Rounds]) -> None:
+    """Write several texts whose models are rows of the same packs, as many in one pass as are ready for it.
+
+    Drafts come first: a text whose draft is done waits for the others, so that the target verifies all of them at once.
+    """
+    running = {number: text.steps() for number, text in enumerate(texts)}
+    asked = {number: first for number, steps in running.items() if (first := next(steps, None)) is not None}
+    while asked:
+        drafting = [n for n, (row, _, _) in asked.items() if row is texts[n].draft]
+        ready = drafting or list(asked)
+        begin = time.perf_counter()
+        answers = asked[ready[0]][0].pack.forward([asked[number] for number in ready])
+        seconds = (time.perf_counter() - begin) / len(ready)
+        for number, rows in zip(ready, answers, strict=True):
+            try:
+                asked[number] = running[number].send((rows, seconds))
+            except StopIteration:
+                del asked[number]
+                rows_of_text: list[Any] = [texts[number].target, texts[number].draft]
+                for row in rows_of_text:
+                    if row is not None:
+                        row.close()
+
+
+def _meet(draft: ModelState | PackedRow, seq: list[int], start: int) -> None:
     """Take the draft model back to what it shares with the text."""
     at = min(start, len(draft.cached))
     last = min(len(draft.cached), len(seq) - 1)

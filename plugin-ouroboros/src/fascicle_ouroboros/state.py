@@ -23,7 +23,7 @@ from .tree import ROOT, DraftTree
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ModelState", "Verification", "verification"]
+__all__ = ["ModelState", "Verification", "masks", "verification"]
 
 _PREFIX, _WINDOW = 7, 4
 _TESTED: weakref.WeakKeyDictionary[Any, dict[tuple[Any, ...], Verification]] = weakref.WeakKeyDictionary()
@@ -99,7 +99,7 @@ class ModelState:
         steps = [*range(past, past + u), *(past + u - 1 + depth for depth in tree.depths)]
         more: dict[str, Any] = {}
         if self._takes_positions:
-            more["position_ids"] = self._tensor([self._position(step) for step in steps])
+            more["position_ids"] = self._tensor([self.position(step) for step in steps])
         if self._takes_logits:
             more["logits_to_keep"] = 1 + n
         if not tree.is_chain:
@@ -120,13 +120,19 @@ class ModelState:
         self.cached += [*unread, *(tree.tokens[node - 1] for node in path)]
         self._fed = [], DraftTree()
 
+    def repeat(self, times: int) -> None:
+        """Hold what was read so often over: a long text for timing, without reading one."""
+        kv.repeat(self.cache, times)
+        self.cached *= times
+
     def rollback(self, length: int) -> None:
         """Forget all but the first `length` tokens."""
         if length < len(self.cached):
             kv.rollback(self.cache, length)
             del self.cached[length:]
 
-    def _position(self, step: int) -> int:
+    def position(self, step: int) -> int:
+        """Position of the token at a place of the text."""
         given = self._given
         return given[step] if step < len(given) else (given[-1] - len(given) + 1 if given else 0) + step
 
@@ -137,24 +143,36 @@ class ModelState:
         past = len(self.cached)
         sees = tree.visible(past, u).to(self.device)  # (q, L)
         if self.how.mask == "one":
-            return self._given_as_wanted(sees)
+            return _given_as_wanted(self.model, sees)
         rows = torch.tensor(steps, device=self.device)
-        columns = torch.cat([torch.arange(past, device=self.device), rows])
-        windowed = sees & (rows[:, None] - columns[None, :] < _window(self.model))
-        if self.how.mask == "windowed":
-            return self._given_as_wanted(windowed)
-        return {
-            "full_attention": self._given_as_wanted(sees),
-            "sliding_attention": self._given_as_wanted(windowed),
-        }
+        return masks(self.model, self.how, sees, rows, torch.cat([torch.arange(past, device=self.device), rows]))
 
-    def _given_as_wanted(self, sees: Tensor) -> Tensor:
-        """(1, 1, q, L): boolean for sdpa; additive for the others, which add whatever comes to the scores."""
-        sees = sees[None, None]
-        if _attention(self.model) == "sdpa":
-            return sees
-        dtype = next(p.dtype for p in self.model.parameters() if p.is_floating_point())
-        return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, torch.finfo(dtype).min)
+
+def masks(model: Any, how: Verification, sees: Tensor, rows: Tensor, columns: Tensor) -> Any:
+    """What tokens see, in the form in which the model takes it.
+
+    Args:
+        model: a causal language model.
+        how: its [`Verification`].
+        sees: (q, L) bool, without regard to sliding windows.
+        rows: (q,) places in the text of the tokens that are fed.
+        columns: (L,) places of those that can be seen.
+    """
+    if how.mask == "one":
+        return _given_as_wanted(model, sees)
+    windowed = sees & (rows[:, None] - columns[None, :] < _window(model))
+    if how.mask == "windowed":
+        return _given_as_wanted(model, windowed)
+    return {"full_attention": _given_as_wanted(model, sees), "sliding_attention": _given_as_wanted(model, windowed)}
+
+
+def _given_as_wanted(model: Any, sees: Tensor) -> Tensor:
+    """(1, 1, q, L): boolean for sdpa; additive for the others, which add whatever comes to the scores."""
+    sees = sees[None, None]
+    if _attention(model) == "sdpa":
+        return sees
+    dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
+    return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, torch.finfo(dtype).min)
 
 
 def verification(model: Any) -> Verification:

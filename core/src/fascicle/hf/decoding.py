@@ -131,7 +131,7 @@ class GenerateDecoder:
         return make(
             max_new_tokens=max_new_tokens,
             min_new_tokens=min(options.min_new_tokens, max_new_tokens) or None,
-            min_length=0,
+            min_length=None if options.min_new_tokens else 0,  # both at once make transformers warn
             repetition_penalty=options.repetition_penalty,
             no_repeat_ngram_size=options.no_repeat_ngram_size,
             eos_token_id=eos,

@@ -69,7 +69,8 @@ def decoding_speed(cfg: DecodingSpeed, model: LoadedModel, data: Data, decoder: 
     """Write each prompt by the decoder and by plain greedy decoding, in turns that swap their order, one prompt at a time.
 
     `speedup` is the median over the repeats of the ratio of tokens per second; `identical` the share of prompts on which both wrote
-    the same, 1 for lossless decoders up to ties in the arithmetic.
+    the same; `departure_margin` the largest difference, in logits, between the plain token and the other one where a text first
+    departs: 1 and 0 for a lossless decoder in float64; in lower precision it departs only where the margin is a rounding error.
 
     Raises:
         DataError: no such split, or no rows.
@@ -104,6 +105,7 @@ def decoding_speed(cfg: DecodingSpeed, model: LoadedModel, data: Data, decoder: 
         "tokens_per_second": statistics.median(speeds["decoder"]),
         "greedy_tokens_per_second": statistics.median(speeds["greedy"]),
         "identical": statistics.mean(same),
+        "departure_margin": max(_departures(model, asked, first["decoder"], first["greedy"]), default=0.0),
         "new_tokens": _tokens(first["decoder"]) / len(asked),
     }
     forwards = [w.target_forwards for w in first["decoder"]]
@@ -117,13 +119,45 @@ def decoding_speed(cfg: DecodingSpeed, model: LoadedModel, data: Data, decoder: 
     return Metrics(
         values=values,
         primary="speedup",
-        higher_is_better=dict.fromkeys(("speedup", "tokens_per_second", "tokens_per_forward", "identical"), True),
+        higher_is_better={
+            **dict.fromkeys(("speedup", "tokens_per_second", "tokens_per_forward", "identical"), True),
+            "departure_margin": False,
+        },
         per_example={"identical": same},
         units={"speedup": "×", "tokens_per_second": "tokens/s", "greedy_tokens_per_second": "tokens/s"},
         sections=[
             Section(title="Decoding speed", blocks=[Block(kind="table", title="Repeats", data=table)], plugin="hf")
         ],
     )
+
+
+def _departures(
+    model: LoadedModel, asked: list[dict[str, Tensor]], ours: Sequence[Written], plain: Sequence[Written]
+) -> Iterable[float]:
+    """By how many logits the target prefers the plain token where a text first departs; one number for each text that does."""
+    for batch, a, b in zip(asked, ours, plain, strict=True):
+        other, own = a.sequences[0].tolist(), b.sequences[0].tolist()
+        if other == own:
+            continue
+        same = next((i for i, (o, p) in enumerate(zip(other, own, strict=False)) if o != p), min(len(other), len(own)))
+        logits = _logits(model, batch, own[:same])
+        if same == min(len(other), len(own)):  # stopped without an end token: no rounding does that
+            yield float(logits.max() - logits.min())
+        else:
+            yield abs(float(logits[own[same]] - logits[other[same]]))
+
+
+def _logits(model: LoadedModel, batch: dict[str, Tensor], written: list[int]) -> Tensor:
+    """Of the token after `written`: (V,), in float64."""
+    net: Any = model.model
+    begun = torch.tensor([written], dtype=torch.int64, device=batch["input_ids"].device)
+    with torch.no_grad():
+        if model.task == "causal_lm":
+            logits = net(input_ids=torch.cat([batch["input_ids"], begun], dim=1)).logits
+        else:
+            start = torch.full_like(batch["input_ids"][:, :1], net.config.decoder_start_token_id)
+            logits = net(**batch, decoder_input_ids=torch.cat([start, begun], dim=1)).logits
+    return torch.as_tensor(logits[0, -1]).double()
 
 
 # ---- prompts and references ---------------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ class PluginConformance:
 
     def test_it_loads_without_a_complaint(self) -> None:
         record = manager().usable(self.plugin)
-        assert record.problems == []
+        assert not record.problems, "; ".join(map(str, record.problems))
 
     def test_names_agree(self) -> None:
         record = manager().usable(self.plugin)
