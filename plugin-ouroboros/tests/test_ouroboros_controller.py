@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fascicle_ouroboros.controller import PLAIN, Controller, FixedController, Plan
 from fascicle_ouroboros.costs import CostModel
 from fascicle_ouroboros.errors import OuroborosError
+from fascicle_ouroboros.options import DraftingOptions, Ouroboros
 from fascicle_ouroboros.pool import Phrase, PhrasePool
 
 # Relative times of a forward over k tokens on two cores, one token = 1: not a line, not even rising.
@@ -402,11 +403,15 @@ def test_costs_are_kept_in_a_folder_where_one_is_given(tmp_path, other_process):
     assert CostModel.cached("a", make, folder).measured == third.measured
 
 
+def test_amounts_are_measured_by_default():
+    assert DraftingOptions.adaptive
+    assert Ouroboros.adaptive
+
+
 def test_engines_of_one_model_measure_it_once_and_say_what_it_took(tmp_path, other_process):
     from ouroboros_models import greedy, model, near, prompt
 
     from fascicle_ouroboros.engine import OuroborosEngine
-    from fascicle_ouroboros.options import DraftingOptions
 
     options = DraftingOptions(adaptive=True, nodes=8)
 

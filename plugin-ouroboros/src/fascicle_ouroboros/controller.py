@@ -173,7 +173,8 @@ class _Rates:
         begins: set[int] = set()
         rank = 0
         for phrase in proposals:
-            tokens, order, shared, parent = phrase.tokens, min(len(phrase.key), 3), 0, 0
+            tokens, shared, parent = phrase.tokens, 0, 0
+            order = n if (n := len(phrase.key)) < 3 else 3
             if tokens[0] in begins:
                 for i, better in enumerate(branches):
                     if (m := _common(tokens, better.tokens)) > shared:
@@ -185,7 +186,8 @@ class _Rates:
                 prior = self.FIRST[order - 1] * self.RANK[rank]
                 first = self._cells[name] = _Cell(prior, self._cell(("first", order, rank), prior))
             branches.append(_Branch(tokens, order, streak, first, shared, parent))
-            rank = min(rank + (not shared), 2)
+            if not shared and rank < 2:
+                rank += 1
         return branches
 
     def survivals(self, branches: Sequence[_Branch]) -> list[list[float]]:
@@ -195,7 +197,8 @@ class _Rates:
         for branch in branches:
             n = len(branch.tokens)
             if not branch.shared:
-                a = min(branch.first.rate(), left)
+                rate = branch.first.rate()
+                a = rate if rate < left else left
                 left -= a
                 out.append([a * p for p in self._onward(branch, n)])
                 continue
@@ -292,10 +295,10 @@ class Controller:
         length: int = 8,
         gamma: int = 12,
         nodes: int = 32,
-        margin: float = 0.05,
+        margin: float = 0.1,
         loss: float = 0.02,
         grace: float = 1.0,
-        credit: float = 8.0,
+        credit: float = 6.0,
         exploration: float = 0.5,
         anchor: int = 64,
     ) -> None:
@@ -441,7 +444,7 @@ class Controller:
         proposals: Sequence[Phrase] = (),
         tokens: Sequence[int] | None = None,
     ) -> None:
-        """Learn from one round. Leave out rounds that read a prompt.
+        """Learn from one round. Of one that reads a prompt as well, give the predicted seconds.
 
         Args:
             plan: as `plan` gave it.
@@ -455,9 +458,10 @@ class Controller:
             tokens: what was written. With it every proposal is judged, verified or not; without it, less is learnt.
         """
         t1 = self.cost.scale * self.cost.unscaled(plan.context, self._most).seconds[1]
-        most = self.credit * t1
-        self._left = min(self._left + self.loss * emitted * t1, most)
-        self._left_to_explore = min(self._left_to_explore + self.exploration * self.loss * emitted * t1, most)
+        earned, most = self.loss * emitted * t1, self.credit * t1
+        self._left = min(self._left + earned, most)
+        if self.draft_cost:
+            self._left_to_explore = min(self._left_to_explore + self.exploration * earned, most)
         self._in_a_row = self._in_a_row + 1 if plan.nodes else 0
         if plan.nodes:
             if fed < 1 + plan.nodes:

@@ -36,8 +36,9 @@ class DraftingOptions:
     batch_rows: Annotated[int, Ge(1)] = 8
     """Rows of a batch that one pass verifies together; 1 writes them one after the other. Texts are the same. Each row's attention
     pays for all of them: fewer for long texts."""
-    adaptive: bool = False
-    """Measure what passes cost, and draft only as much as pays. False drafts the same amount in every round."""
+    adaptive: bool = True
+    """Measure what passes cost (once, about two seconds), draft only as much as pays, and decode plainly where nothing does. False
+    drafts the same amount in every round: to compare amounts, or where a pass costs the same whatever it verifies."""
     learn: list[Learn] = field(default_factory=lambda: ["prompt", "output", "rejected", "corrected"])
     """What the pool learns from. The paper's code learns from refused and corrected drafts; prompt and output are ours."""
     sampling: Literal["coupled", "leviathan"] = "coupled"

@@ -154,14 +154,16 @@ class Rounds:
         spent["target"] += verified - before
         spent["walk"] += walked - verified
         spent["kv"] += kept - walked
-        if planned and len(unread) == 1:  # reading a prompt says nothing about the cost of a round
+        # How long reading a prompt takes says nothing about a round; a draft behind it costs about what it would alone.
+        reads = len(unread) > 1
+        if planned and (not reads or plan.predicted):
             self.controller.observe(
                 plan,
                 fed=1 + len(tree),
                 emitted=len(out),
-                seconds=verified - before,
-                draft_seconds=drafted - looked_up,
-                draft_forwards=more[0],
+                seconds=plan.predicted if reads else verified - before,
+                draft_seconds=0.0 if reads else drafted - looked_up,
+                draft_forwards=0 if reads else more[0],
                 accepted_chain=sum(node in trunk for node in path),
                 tokens=out,
                 proposals=[phrase for phrase, _ in phrases],
