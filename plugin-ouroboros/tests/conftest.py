@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fascicle_ouroboros.options import DraftingOptions, Ouroboros
+from fascicle_ouroboros.options import DraftingOptions
 
 
 @pytest.fixture(autouse=True)
 def fixed_amounts(monkeypatch: pytest.MonkeyPatch) -> None:
-    for options in (DraftingOptions, Ouroboros):
-        monkeypatch.setitem(options.__init__.__kwdefaults__, "adaptive", False)  # type: ignore[attr-defined]
+    monkeypatch.setitem(DraftingOptions.__init__.__kwdefaults__, "adaptive", False)  # type: ignore[attr-defined]

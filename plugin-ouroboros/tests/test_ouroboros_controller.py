@@ -403,9 +403,9 @@ def test_costs_are_kept_in_a_folder_where_one_is_given(tmp_path, other_process):
     assert CostModel.cached("a", make, folder).measured == third.measured
 
 
-def test_amounts_are_measured_by_default():
+def test_amounts_are_measured_by_default_but_in_runs_which_repeat():
     assert DraftingOptions.adaptive
-    assert Ouroboros.adaptive
+    assert not Ouroboros.adaptive
 
 
 def test_engines_of_one_model_measure_it_once_and_say_what_it_took(tmp_path, other_process):

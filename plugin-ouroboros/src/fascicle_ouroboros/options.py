@@ -65,6 +65,9 @@ class Ouroboros(DraftingOptions):
     """File of a phrase pool to start from. It must be of the target's tokenizer; None starts with an empty one."""
     keep_pool: bool = True
     """Keep what was learnt for the next rows. False starts each row from `pool` alone, so that rows do not help each other."""
+    adaptive: bool = False
+    """True measures what passes cost and drafts only what pays: sooner on a CPU, but how many passes a run takes then follows the
+    machine's mood. False drafts the same amount in every round, so that a run repeats."""
     do_sample: bool = False
     """Draw each token; the draws follow from the run's seed. False takes the likeliest."""
     temperature: Annotated[float, Gt(0)] = 1.0
