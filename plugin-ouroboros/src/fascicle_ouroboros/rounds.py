@@ -105,7 +105,7 @@ class Rounds:
     def _pass(self, state: Any, unread: list[int], tree: DraftTree) -> Steps:
         begin = time.perf_counter()
         rows, seconds = yield state, unread, tree
-        self._waited += max(0.0, time.perf_counter() - begin - seconds)  # for other texts
+        self._waited += time.perf_counter() - begin - seconds  # for other texts
         return rows
 
     def _now(self) -> float:
