@@ -40,7 +40,7 @@ from fascicle.hf.model_options import Tiny
 from fascicle.hf.tiny import build_tiny
 from fascicle.objects import Step
 from fascicle_ouroboros import UnsupportedError, VocabularyError
-from fascicle_ouroboros.acceptance import measure, rounds, time_passes
+from fascicle_ouroboros.acceptance import measure_acceptance, rounds, time_passes
 from fascicle_ouroboros.draft import Distillation, distillation_loss, evenly, own_outputs, prune_layers, quantized
 from fascicle_ouroboros.engine import OuroborosEngine
 from fascicle_ouroboros.options import DraftingOptions
@@ -287,7 +287,7 @@ def test_the_measure_is_what_the_engine_counts(family: str, gamma: int, monkeypa
         for parameter in draft.parameters():
             parameter.add_(0.15 * parameter.std() * torch.randn_like(parameter))
     asked = prompts(4)
-    found = measure(target, draft, asked, gamma=gamma, max_new_tokens=24, batch_size=3)
+    found = measure_acceptance(target, draft, asked, gamma=gamma, max_new_tokens=24, batch_size=3)
     options = DraftingOptions(gamma=gamma, phrases=0, draft_phrases=0, nodes=gamma, learn=[])
     engine = OuroborosEngine(target, draft, options=options)
     for i, row in enumerate(asked):
@@ -311,7 +311,7 @@ def _depths(target: Any, draft: Any, row: list[int], options: DraftingOptions) -
 
 def test_overlap_is_one_minus_the_total_variation() -> None:
     target, draft, (row,) = deep(), prune_layers(deep(), 2), prompts(1)
-    found = measure(target, draft, [row], gamma=2, max_new_tokens=6)
+    found = measure_acceptance(target, draft, [row], gamma=2, max_new_tokens=6)
     text = target.generate(torch.tensor([row]), max_new_tokens=6, do_sample=False)
     with torch.no_grad():
         p, q = (m(text).logits[0, len(row) : -1].softmax(-1) for m in (target, draft))
@@ -326,14 +326,14 @@ def test_an_end_token_can_be_drafted() -> None:
         (row, text, i) for row, text in zip(asked, texts, strict=True) for i in (3, 4, 5) if text[i] not in text[:i]
     )
     target.generation_config.eos_token_id = text[end]
-    found = measure(target, target, [row], gamma=8, max_new_tokens=20)
+    found = measure_acceptance(target, target, [row], gamma=8, max_new_tokens=20)
     assert (found.tokens, found.drafted, found.accepted, found.forwards) == ([end], [end], [end], [1])
 
 
 def test_another_vocabulary_is_refused() -> None:
     other = LlamaForCausalLM(LlamaConfig(**{**SIZES, "vocab_size": 4096}))
     with pytest.raises(VocabularyError):
-        measure(deep(), other, prompts(1), gamma=2)
+        measure_acceptance(deep(), other, prompts(1), gamma=2)
 
 
 def test_passes_are_timed_behind_the_text() -> None:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from fascicle.errors import ConfigError
 from fascicle.objects import Block, Metrics, Section
 
-from .draft import last_logits, own_outputs
+from .draft import fitting, last_logits, own_outputs
 from .engine import _check_vocabulary
 from .state import ModelState, Verification
 from .tree import ROOT, DraftTree
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from .draft_options import OuroborosAcceptance
 
-__all__ = ["TARGET", "Acceptance", "PassCosts", "evaluate", "measure", "rounds", "time_passes"]
+__all__ = ["TARGET", "Acceptance", "PassCosts", "evaluate", "measure_acceptance", "rounds", "time_passes"]
 
 TARGET = "ouroboros_target"
 """In `LoadedModel.extra` of a draft model that was made in a run: the `LoadedModel` that it drafts for."""
@@ -97,7 +97,7 @@ class Acceptance:
 
 
 @torch.no_grad()
-def measure(
+def measure_acceptance(
     target: Any,
     draft: Any,
     prompts: Sequence[Sequence[int]],
@@ -122,8 +122,8 @@ def measure(
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> sizes = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
-        >>> net = LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes)).eval()
-        >>> measure(net, net, [[1, 5, 9]], gamma=3, max_new_tokens=9).values()["tokens_per_forward"]
+        >>> net = LlamaForCausalLM(LlamaConfig(vocab_size=32, eos_token_id=None, **sizes)).eval().double()
+        >>> measure_acceptance(net, net, [[1, 5, 9]], gamma=3, max_new_tokens=9).values()["tokens_per_forward"]
         4.0
     """
     _check_vocabulary(target, draft)
@@ -231,10 +231,14 @@ def _measured(cfg: OuroborosAcceptance, model: LoadedModel, data: Data, run: Run
 
     target, draft = _pair(cfg, model, run)
     _, features = rows_of(cfg, data, target)
-    asked = [list(row["input_ids"]) for row in prompts(features, target)]
+    asked = fitting(
+        [list(row["input_ids"]) for row in prompts(features, target)],
+        target.extra.get("max_length"),
+        cfg.max_new_tokens,
+    )
     for net in (target.model, draft):
         net.eval()
-    found = measure(
+    found = measure_acceptance(
         target.model, draft, asked, gamma=cfg.gamma, max_new_tokens=cfg.max_new_tokens, batch_size=cfg.batch_size
     )
     costs = time_passes(

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 
     from fascicle.objects import LossOutput, Step
 
-__all__ = ["Distillation", "distillation_loss", "evenly", "last_logits", "own_outputs", "prune_layers", "quantized"]
+__all__ = [
+    "Distillation",
+    "distillation_loss",
+    "evenly",
+    "fitting",
+    "last_logits",
+    "own_outputs",
+    "prune_layers",
+    "quantized",
+]
 
 IGNORED = -100
 _COUNTS = ("max_window_layers", "first_k_dense_replace")
@@ -181,6 +190,18 @@ def own_outputs(
     return written
 
 
+def fitting(prompts: Sequence[Sequence[int]], limit: int | None, new_tokens: int) -> list[list[int]]:
+    """The prompts; one that leaves no room for `new_tokens` below `limit` loses its beginning.
+
+    Example:
+        >>> fitting([[1, 2, 3], [4]], 5, 3)
+        [[2, 3], [4]]
+    """
+    if limit is None:
+        return [list(ids) for ids in prompts]
+    return [list(ids[-max(1, limit - new_tokens) :]) for ids in prompts]
+
+
 # ---- distillation --------------------------------------------------------------------------------------------------------
 
 
@@ -228,8 +249,8 @@ def distillation_loss(
 class Distillation:
     """An `Objective`: the draft model's distance from the target, on the tokens that have a label.
 
-    Logits are computed from the first labelled column on, and kept at labelled positions only: nothing is spent on prompts and
-    padding but their hidden states.
+    Logits are computed from the batch's first labelled column on, and compared at labelled positions only: prompts and padding
+    cost hidden states, hardly logits.
 
     Args:
         target: the model to imitate; it is asked without gradient.

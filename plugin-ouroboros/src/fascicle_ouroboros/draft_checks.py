@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
-from fascicle.errors import ConfigError, SourceError
+from fascicle.errors import ConfigError
 from fascicle.sources import resolve
 
 __all__ = ["check"]
@@ -53,13 +55,12 @@ def _check_cut(training: dict[str, Any], model: dict[str, Any]) -> None:
 
 
 def _layers_of(sources: list[str]) -> int | None:
-    """Layers of a local checkpoint, None where they are not told by a `config.json` at hand."""
-    if not any(str(source).startswith(("folder:", "/", ".", "~")) for source in sources):
-        return None
+    """Layers of a checkpoint in a local folder that stands first, None where no `config.json` at hand tells them."""
+    first = str(sources[0]).removeprefix("folder:") if sources else ""
+    file = Path(os.path.expandvars(first)).expanduser() / "config.json"
     try:
-        path = resolve(sources, "model").path
-        told = json.loads((path / "config.json").read_text(encoding="utf-8")) if path is not None else {}
-    except (SourceError, OSError, ValueError):
+        told = json.loads(file.read_text(encoding="utf-8")) if first else {}
+    except (OSError, ValueError):
         return None
     layers = told.get("num_hidden_layers", told.get("n_layer"))
     return layers if isinstance(layers, int) else None

@@ -21,7 +21,7 @@ from fascicle.objects import TrainResult
 from fascicle.results import atomic_write_text
 
 from .acceptance import TARGET
-from .draft import IGNORED, Distillation, own_outputs, prune_layers, quantized
+from .draft import IGNORED, Distillation, fitting, own_outputs, prune_layers, quantized
 from .errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -103,9 +103,7 @@ def _texts(cfg: OuroborosDraft, model: LoadedModel, data: Data, run: RunContext)
             )
         return features, 0.0
     asked = [list(row["input_ids"]) for row in prompts(features, model)]
-    limit = model.extra.get("max_length")
-    if limit is not None and max(map(len, asked)) + cfg.new_tokens > limit:
-        asked = [ids[: max(1, limit - cfg.new_tokens)] for ids in asked]
+    asked = fitting(asked, model.extra.get("max_length"), cfg.new_tokens)
     written, seconds = _written(cfg, model, asked, run)
     pairs = [(ids, text) for ids, text in zip(asked, written, strict=True) if text]
     columns = {
