@@ -17,8 +17,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .acceptance import measure_acceptance
     from .controller import Controller, FixedController, Plan
     from .decoding import OuroborosDecoder
+    from .draft import distillation_loss, own_outputs, prune_layers
+    from .draft_options import OuroborosAcceptance, OuroborosDraft
     from .engine import OuroborosEngine, generate
     from .errors import OuroborosError, PoolError, UnsupportedError, VocabularyError
     from .options import DraftingOptions, Ouroboros
@@ -28,8 +31,11 @@ if TYPE_CHECKING:
     from .stats import Stats
 
 _HOMES = {
+    "acceptance": ("measure_acceptance",),
     "controller": ("Controller", "FixedController", "Plan"),
     "decoding": ("OuroborosDecoder",),
+    "draft": ("distillation_loss", "own_outputs", "prune_layers"),
+    "draft_options": ("OuroborosAcceptance", "OuroborosDraft"),
     "engine": ("OuroborosEngine", "generate"),
     "errors": ("OuroborosError", "PoolError", "UnsupportedError", "VocabularyError"),
     "options": ("DraftingOptions", "Ouroboros"),
@@ -46,7 +52,9 @@ __all__ = [
     "FixedController",
     "GumbelNoise",
     "Ouroboros",
+    "OuroborosAcceptance",
     "OuroborosDecoder",
+    "OuroborosDraft",
     "OuroborosEngine",
     "OuroborosError",
     "Phrase",
@@ -59,8 +67,12 @@ __all__ = [
     "VocabularyError",
     "accept_candidates",
     "accept_draft",
+    "distillation_loss",
     "generate",
     "gumbel",
+    "measure_acceptance",
+    "own_outputs",
+    "prune_layers",
     "residual",
     "tokenizer_fingerprint",
     "verification",
