@@ -69,7 +69,8 @@ def tests(session: nox.Session) -> None:
     _install(
         session, CORE, *PLUGINS, tools=("pytest", "pytest-xdist", "hypothesis", "jaxtyping", "beartype", "hatchling")
     )
-    session.run("pytest", *(session.posargs or ["-q"]), env=ENV)
+    workers = ("-n", "2") if (os.cpu_count() or 1) > 1 else ()
+    session.run("pytest", *workers, *(session.posargs or ["-q"]), env=ENV)
 
 
 @nox.session
