@@ -108,11 +108,14 @@ def loop_start(tokens: list[int], size: int = 8, times: int = 4) -> int:
     return len(tokens)
 
 
-def margin(model: Any, ids: torch.Tensor) -> float:
-    """Distance of the two largest logits after `ids` (1, L)."""
+def departure(model: Any, prompt: list[int], plain: list[int], other: list[int], device: str) -> dict[str, float]:
+    """Where a text departs from the plain one, and by how many logits the target prefers the plain token there."""
+    same = next((i for i, (a, b) in enumerate(zip(other, plain, strict=False)) if a != b), None)
+    if same is None:  # one ended sooner, without an end token
+        return {"departs": min(len(plain), len(other)), "margin": math.inf}
     with torch.no_grad():
-        top = model(input_ids=ids).logits[0, -1].double().topk(2).values
-    return float(top[0] - top[1])
+        logits = model(input_ids=torch.tensor([prompt + plain[:same]], device=device)).logits[0, -1].double()
+    return {"departs": same, "margin": abs(float(logits[plain[same]] - logits[other[same]]))}
 
 
 def prompts(folder: Path, categories: list[str], count: int, warm: int) -> dict[str, tuple[list[str], list[str]]]:
@@ -283,12 +286,7 @@ def one_prompt(
     for name, each in runs.items():
         line: dict[str, Any] = {"method": name, "prompt_tokens": size, "tokens": len(texts[name]), "cut": cut}
         if texts[name] != plain:
-            same = next(
-                (i for i, (a, b) in enumerate(zip(texts[name], plain, strict=False)) if a != b),
-                min(len(plain), len(texts[name])),
-            )
-            prefix = torch.tensor([batch["input_ids"][0].tolist() + plain[:same]], device=args.device)
-            line |= {"departs": same, "margin": margin(target, prefix)}
+            line |= departure(target, batch["input_ids"][0].tolist(), plain, texts[name], args.device)
         _, _, passes, small = each[0]
         before = sum(past < size + cut - 1 for past in passes.past)
         line |= {

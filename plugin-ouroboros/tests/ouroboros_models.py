@@ -56,48 +56,36 @@ SIZES = {
 }
 
 
-def _gpt2() -> Any:
-    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 96, "initializer_range": 0.4}
-    return GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, **sizes, bos_token_id=None, eos_token_id=None, pad_token_id=0))
-
-
-def _bloom() -> Any:
-    sizes = {"hidden_size": 16, "n_layer": 2, "n_head": 2, "initializer_range": 0.4}
-    return BloomForCausalLM(
-        BloomConfig(vocab_size=VOCAB, **sizes, bos_token_id=None, eos_token_id=None, pad_token_id=0)
-    )
-
-
-def _mamba() -> Any:
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
-    return MambaForCausalLM(
-        MambaConfig(vocab_size=VOCAB, **sizes, bos_token_id=None, eos_token_id=None, pad_token_id=0)
-    )
-
-
-_MAKE: dict[str, Callable[[], Any]] = {
-    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
-    "llama_eager": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, attn_implementation="eager")),
-    "mistral_window": lambda: MistralForCausalLM(MistralConfig(**SIZES, sliding_window=WINDOW)),
-    "qwen2_window": lambda: Qwen2ForCausalLM(
-        Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1)
-    ),
-    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=8)),
-    "gemma": lambda: GemmaForCausalLM(GemmaConfig(**SIZES, head_dim=8)),
-    "gemma2_window": lambda: Gemma2ForCausalLM(
-        Gemma2Config(**SIZES, head_dim=8, sliding_window=WINDOW, attn_implementation="eager")
-    ),
-    "gpt2": _gpt2,
-    "bloom": _bloom,
-    "mamba": _mamba,
-}
+def build(name: str = "llama", layers: int = 2, window: int = WINDOW) -> Any:
+    """A new model of a family, drawn from torch's generator."""
+    sizes = {**SIZES, "num_hidden_layers": layers}
+    ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
+    old = {"vocab_size": VOCAB, "initializer_range": 0.4, "n_layer": layers, "n_head": 2, **ends}  # their names differ
+    qwen2 = {"use_sliding_window": True, "sliding_window": window, "max_window_layers": layers // 2}
+    gemma2 = {"head_dim": 8, "sliding_window": window, "attn_implementation": "eager"}
+    make: dict[str, Callable[[], Any]] = {
+        "llama": lambda: LlamaForCausalLM(LlamaConfig(**sizes)),
+        "llama_tied": lambda: LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=True)),
+        "llama_eager": lambda: LlamaForCausalLM(LlamaConfig(**sizes, attn_implementation="eager")),
+        "mistral_window": lambda: MistralForCausalLM(MistralConfig(**sizes, sliding_window=window)),
+        "qwen2_window": lambda: Qwen2ForCausalLM(Qwen2Config(**sizes, **qwen2)),
+        "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**sizes, head_dim=8)),
+        "gemma": lambda: GemmaForCausalLM(GemmaConfig(**sizes, head_dim=8)),
+        "gemma2_window": lambda: Gemma2ForCausalLM(Gemma2Config(**sizes, **gemma2)),
+        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**old, n_embd=16, n_positions=96)),
+        "bloom": lambda: BloomForCausalLM(BloomConfig(**old, hidden_size=16)),
+        "mamba": lambda: MambaForCausalLM(
+            MambaConfig(vocab_size=VOCAB, hidden_size=16, num_hidden_layers=1, state_size=4, **ends)
+        ),
+    }
+    return make[name]()
 
 
 @functools.cache
 def model(name: str = "llama", seed: int = 0) -> Any:
     """Float64, so that equality means equality."""
     torch.manual_seed(seed)
-    return _MAKE[name]().eval().double()
+    return build(name).eval().double()
 
 
 @functools.cache

@@ -13,25 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from ouroboros_models import SIZES, VOCAB
+from ouroboros_models import SIZES, VOCAB, build
 from transformers import (
     AutoModelForCausalLM,
     BartConfig,
     BartForConditionalGeneration,
     BertConfig,
     BertModel,
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    GemmaConfig,
-    GemmaForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
 )
 
 from fascicle import ConfigError, SourceError, run
@@ -46,33 +36,15 @@ from fascicle_ouroboros.engine import OuroborosEngine
 from fascicle_ouroboros.options import DraftingOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fascicle import Result
 
-DEEP = {**SIZES, "num_hidden_layers": 4}
-GPT2 = {"n_embd": 16, "n_layer": 4, "n_head": 2, "n_positions": 96, "initializer_range": 0.4}
-ENDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
-MAKE: dict[str, Callable[[], Any]] = {
-    "llama": lambda: LlamaForCausalLM(LlamaConfig(**DEEP)),
-    "llama_tied": lambda: LlamaForCausalLM(LlamaConfig(**DEEP, tie_word_embeddings=True)),
-    "mistral": lambda: MistralForCausalLM(MistralConfig(**DEEP, sliding_window=6)),
-    "qwen2": lambda: Qwen2ForCausalLM(
-        Qwen2Config(**DEEP, use_sliding_window=True, sliding_window=6, max_window_layers=2)
-    ),
-    "gemma": lambda: GemmaForCausalLM(GemmaConfig(**DEEP, head_dim=8)),
-    "gemma2": lambda: Gemma2ForCausalLM(
-        Gemma2Config(**DEEP, head_dim=8, sliding_window=6, attn_implementation="eager")
-    ),
-    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, **GPT2, **ENDS)),
-}
-FAMILIES = list(MAKE)
+FAMILIES = ["llama", "llama_tied", "mistral_window", "qwen2_window", "gemma", "gemma2_window", "gpt2"]
 
 
 @functools.cache
 def deep(family: str = "llama") -> Any:
     torch.manual_seed(3)
-    return MAKE[family]().eval().double()
+    return build(family, layers=4, window=6).eval().double()
 
 
 def prompts(count: int, length: int = 7, seed: int = 0) -> list[list[int]]:
@@ -131,10 +103,10 @@ def test_ties_stay_ties_and_nothing_is_shared_with_the_target(family: str) -> No
 
 
 def test_kinds_of_layers_are_kept() -> None:
-    qwen = prune_layers(deep("qwen2"), [0, 2, 3]).config
+    qwen = prune_layers(deep("qwen2_window"), [0, 2, 3]).config
     assert qwen.layer_types == ["full_attention", "sliding_attention", "sliding_attention"]
     assert qwen.max_window_layers == 1
-    assert deep("qwen2").config.max_window_layers == 2
+    assert deep("qwen2_window").config.max_window_layers == 2
 
 
 @pytest.mark.parametrize("asked", [0, 5, [], [0, 4], [-1], [1, 1]])
@@ -276,7 +248,7 @@ def test_rounds_by_hand() -> None:
     assert rounds([], 4) == []
 
 
-@pytest.mark.parametrize(("family", "gamma"), [("llama", 1), ("llama", 6), ("qwen2", 3), ("gpt2", 3)])
+@pytest.mark.parametrize(("family", "gamma"), [("llama", 1), ("llama", 6), ("qwen2_window", 3), ("gpt2", 3)])
 def test_the_measure_is_what_the_engine_counts(family: str, gamma: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine reads the prompt before it drafts; no phrases; a draft that is right some of the time."""
     monkeypatch.setattr("fascicle_ouroboros.rounds.LARGEST_UNREAD", 1)

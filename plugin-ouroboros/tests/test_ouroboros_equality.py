@@ -9,6 +9,8 @@ import torch
 from ouroboros_models import SIZES, TOKENS, greedy, liar, model, near, oracle, prompt
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from fascicle_ouroboros.controller import Controller
+from fascicle_ouroboros.costs import CostModel
 from fascicle_ouroboros.engine import OuroborosEngine
 from fascicle_ouroboros.options import DraftingOptions
 
@@ -56,18 +58,23 @@ def test_no_setting_changes_the_text(setting: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_setting_changes_the_text_of_any_family(family: str) -> None:
-    """Every setting with two of five drafts and two of five prompts; over the families each meets each."""
-    drafts = (None, near(family), near(family, noise=0.4), model(family), model("llama", 7))
-    shift = FAMILIES.index(family)
-    for i, setting in enumerate(SETTINGS):
-        for k in (0, 2):
-            engine = OuroborosEngine(
-                model(family), drafts[(shift + i + k) % 5], options=DraftingOptions(**SETTINGS[setting])
-            )
-            seed = (i + k) % 5
-            assert write(engine, seed) == greedy(family, seed), (setting, k)
+def test_no_setting_changes_the_text_of_any_family(setting: str, family: str) -> None:
+    for draft in (None, near(family), near(family, noise=0.4), model(family), model("llama", 7)):
+        engine = OuroborosEngine(model(family), draft, options=DraftingOptions(**SETTINGS[setting]))
+        for seed in range(5):
+            assert write(engine, seed) == greedy(family, seed)
+
+
+def test_a_controller_that_finds_drafting_cheap_changes_no_text() -> None:
+    for draft in (None, near("llama")):
+        costs = [CostModel({(1, 0): 1e3, (33, 0): 1e3}) for _ in range(2)]
+        controller = Controller(costs[0], None if draft is None else costs[1], gamma=4)
+        engine = OuroborosEngine(model("llama"), draft, controller=controller)
+        for seed in range(5):
+            assert write(engine, seed) == greedy("llama", seed)
+            assert engine.stats.drafted_rounds > 0
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral_window", "bloom"])

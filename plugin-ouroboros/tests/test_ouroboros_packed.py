@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from ouroboros_models import VOCAB, model, near, prompt
 
-from fascicle_ouroboros import DraftingOptions, OuroborosEngine, packed
+from fascicle_ouroboros import DraftingOptions, OuroborosEngine, calibration, costs, packed
 from fascicle_ouroboros.packed import Packed
 from fascicle_ouroboros.state import ModelState, verification
 from fascicle_ouroboros.tree import ROOT, DraftTree
@@ -146,3 +148,13 @@ def test_an_adaptive_batch_measures_batches_and_writes_the_same() -> None:
     assert engine.generate(together, max_new_tokens=NEW)[:, max(LENGTHS) :].tolist() == want
     assert sorted(engine._controllers) == [2, 3]
     assert engine.row_stats[0].calibration_forwards > 0
+
+
+def test_a_rows_cost_is_its_share_of_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(calibration, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setattr(costs, "_MEASURED", {})
+    how = verification(model("llama"))
+    alone, shared = (calibration.pass_costs(model("llama"), how, 9, rows=rows) for rows in (1, 4))
+    assert set(alone.measured.values()) == {1.0}  # a tick before and one after each pass
+    assert set(shared.measured.values()) == {0.25}

@@ -200,7 +200,7 @@ def test_texts_have_the_distribution_of_the_target(rule: Any, kind: str) -> None
 @pytest.mark.parametrize("rule", [Coupled, Leviathan])
 @pytest.mark.parametrize("drafted", [True, False], ids=["draft", "pool"])
 def test_many_texts_have_the_distribution_of_the_target(rule: Any, kind: str, drafted: bool) -> None:
-    assert p_value(count(rule, Table(1) if drafted else None, kind, 4000), warped_target(kind)) > 1e-3
+    assert p_value(count(rule, Table(1) if drafted else None, kind, 20_000), warped_target(kind)) > 1e-3
 
 
 class WrongDraft(Leviathan):

@@ -7,7 +7,6 @@ whether it would have drafted the next token; the rounds of speculative decoding
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,11 @@ import torch
 import torch.nn.functional as F
 
 from fascicle.errors import ConfigError
+from fascicle.hf.decoding import clock
 from fascicle.objects import Block, Metrics, Section
 
 from .draft import fitting, last_logits, own_outputs
-from .engine import _check_vocabulary
+from .models import check_vocabulary
 from .state import ModelState, Verification
 from .tree import ROOT, DraftTree
 
@@ -126,7 +126,7 @@ def measure_acceptance(
         >>> measure_acceptance(net, net, [[1, 5, 9]], gamma=3, max_new_tokens=9).values()["tokens_per_forward"]
         4.0
     """
-    _check_vocabulary(target, draft)
+    check_vocabulary(target, draft)
     texts = own_outputs(target, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
     ends = target.generation_config.eos_token_id
     stops = set(ends if isinstance(ends, list) else [] if ends is None else [ends])
@@ -201,9 +201,9 @@ def time_passes(target: Any, draft: Any, text: Sequence[int], *, gamma: int, rep
             if not turn:
                 state.forward(before, DraftTree())
                 state.keep([])
-            started = _clock(state.device)
+            started = clock(state.device)
             state.forward([last], tree)
-            seconds[name].append(_clock(state.device) - started)
+            seconds[name].append(clock(state.device) - started)
             state.keep([])
             state.rollback(len(before))
     return PassCosts(**{name: statistics.median(times[1:]) for name, times in seconds.items()})
@@ -302,9 +302,3 @@ def _section(found: Acceptance, costs: PassCosts) -> Section:
         ],
         plugin="ouroboros",
     )
-
-
-def _clock(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

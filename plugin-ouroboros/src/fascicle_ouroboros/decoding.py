@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fascicle.hf.decoding import clock
 from fascicle.objects import Generation
 from fascicle.sources import resolve
 
@@ -86,11 +86,11 @@ class OuroborosDecoder:
             if not self.options.keep_pool:
                 engine.pool = self._pool(model)
             some, shown = ids[first : first + size], mask[first : first + size]
-            some = some[:, int((shown.sum(0) == 0).sum()) :]  # columns that are padding in all of them
-            shown = shown[:, shown.shape[1] - some.shape[1] :]
-            start = _clock(ids.device)
+            kept = shown.bool().any(0)  # the others are padding in all of them
+            some, shown = some[:, kept], shown[:, kept]
+            start = clock(ids.device)
             out = engine.generate(some, attention_mask=shown, generation_config=config, seed=(seed + first) % 2**62)
-            seconds += _clock(ids.device) - start
+            seconds += clock(ids.device) - start
             rows += [
                 row[some.shape[1] : some.shape[1] + stats.emitted].tolist()
                 for row, stats in zip(out, engine.row_stats, strict=True)
@@ -161,9 +161,3 @@ class OuroborosDecoder:
             use_cache=True,
             **(draws if o.do_sample else {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}),
         )
-
-
-def _clock(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

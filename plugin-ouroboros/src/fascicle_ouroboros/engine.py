@@ -11,25 +11,23 @@ transformers prepares prompts, processors and criteria in all three; the engine 
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers
 from torch import Tensor
 from transformers import DynamicCache, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.configuration_utils import GenerationMode
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from . import cache as kv
+from .calibration import pass_costs
 from .controller import Controller, FixedController
-from .costs import CostModel
-from .errors import UnsupportedError, VocabularyError
+from .errors import UnsupportedError
+from .models import check_vocabulary, decoder_of, room_of, vocabulary
 from .options import DraftingOptions
 from .packed import Packed
 from .pool import PhrasePool
@@ -38,23 +36,18 @@ from .sampling import Coupled, Greedy, GumbelNoise, Leviathan, row_seed
 from .state import ModelState, verification
 from .stats import Stats
 from .stopping import TEXT_FREE, Text, TokenQueue, stop_string_criteria
-from .tree import ROOT, DraftTree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from transformers import GenerationConfig
 
     from .packed import PackedRow
     from .sampling import Picker
-    from .state import Verification
 
 __all__ = ["OuroborosEngine", "empty_pool", "generate"]
 
 logger = logging.getLogger(__name__)
-
-MOST_TIMED = 64
-"""Tokens of the largest pass that is timed for a batch."""
 
 _UNDERSTOOD = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep", "cache_position"}
 
@@ -128,14 +121,14 @@ class OuroborosEngine:
     ) -> None:
         self.options = options or DraftingOptions()
         self.given = target
-        self.target = _decoder(target, "target")
-        self.draft = None if draft is None else _decoder(draft, "draft")
+        self.target = decoder_of(target, "target")
+        self.draft = None if draft is None else decoder_of(draft, "draft")
         self.pool = pool if pool is not None else empty_pool(self.options)
         self.target_how = self.draft_how = verification(self.target)
         if self.target_how.mode != "tree":
             logger.warning("Ouroboros verifies with %s: %s", self.target_how.mode, self.target_how.reason)
         if self.draft is not None:
-            _check_vocabulary(self.target, self.draft)
+            check_vocabulary(self.target, self.draft)
             how = verification(self.draft)
             if how.mode == "plain":
                 logger.warning("The draft model is not used: %s", how.reason)
@@ -356,19 +349,19 @@ class OuroborosEngine:
         if config.do_sample:
             assert seed is not None
             picker = (Leviathan if self.options.sampling == "leviathan" else Coupled)(row_seed(seed, row))
-        size = _vocabulary(self.target)
+        size = vocabulary(self.target)
         draft, processors = None, []
-        if self.draft is not None and max(seen) < _vocabulary(self.draft):
+        if self.draft is not None and max(seen) < vocabulary(self.draft):
             draft = ModelState(self.draft, self.draft_how) if drafts is None else drafts.row()
             if config.do_sample:
                 processors = [p for p in text.processors if type(p).__name__ in TEXT_FREE]
         drafting = Drafting(
-            vocabulary=size if draft is None else min(size, _vocabulary(self.draft)),
+            vocabulary=size if draft is None else min(size, vocabulary(self.draft)),
             phrases=self.options.phrases,
             draft_phrases=self.options.draft_phrases,
             learn=frozenset(self.options.learn),
             ends=_ends(config),
-            room=_room(self.target, self.draft),
+            room=room_of(self.target, self.draft),
             processors=processors,
         )
         return Rounds(text, seen, target, draft, self.pool, controller, picker, stats, drafting)
@@ -451,78 +444,6 @@ class _NoEnd:
         """Not yet."""
 
 
-def pass_costs(
-    model: Any, how: Verification, most: int, folder: str | os.PathLike[str] | None = None, rows: int = 1
-) -> CostModel:
-    """What a pass over 1 to `most` new tokens costs: measured once for each model, device, dtype and number of threads.
-
-    With `rows` texts in one pass: each one's share, where all of them feed as many.
-    """
-    largest = max(MOST_TIMED, 2 * rows) // rows
-    sizes = [k for k in (1, 2, 4, 6, 8, 16, 32, 64) if k <= (most if rows == 1 else min(most, largest))]
-    longest = _positions(model.config.get_text_config(decoder=True))(0)
-    context = min(256, max(1, longest - most))
-
-    def calibrate() -> CostModel:
-        start, size = time.perf_counter(), _vocabulary(model)
-        read = min(8, context)
-        begun = [i % size for i in range(read)]
-        pack = Packed(model, how) if rows > 1 else None
-        texts: list[Any] = [ModelState(model, how)] if pack is None else [pack.row() for _ in range(rows)]
-
-        def forward(unread: list[int], tree: DraftTree) -> Tensor:
-            if pack is not None:
-                return pack.forward([(text, unread, tree) for text in texts])[-1]
-            answer: Tensor = texts[0].forward(unread, tree)
-            return answer
-
-        with torch.no_grad():
-            forward(begun, DraftTree())
-            for text in texts:
-                text.keep([])
-            (texts[0] if pack is None else pack).repeat(context // read)
-        length = len(texts[0].cached)
-
-        def measure(k: int, _: int) -> float:
-            tree = DraftTree()
-            tree.extend(ROOT, [i % size for i in range(k - 1)], "draft")
-            begin = time.perf_counter()
-            int(forward([0], tree)[-1].argmax())  # waits for the device
-            seconds = time.perf_counter() - begin
-            for text in texts:
-                text.keep([])
-                text.rollback(length)
-            return seconds / rows
-
-        cost = CostModel.calibrate(measure, sizes, (length,), budget=1.7)
-        cost.spent = (texts[0] if pack is None else pack).forwards, time.perf_counter() - start
-        return cost
-
-    return CostModel.cached(_what_costs_depend_on(model, how, sizes, context, rows), calibrate, folder)
-
-
-def _what_costs_depend_on(model: Any, how: Verification, sizes: Sequence[int], context: int, rows: int) -> str:
-    weight = next(model.parameters())
-    device = torch.cuda.get_device_name(weight.device) if weight.is_cuda else weight.device.type
-    config = hashlib.sha256(model.config.to_json_string(use_diff=False).encode()).hexdigest()[:16]
-    parts = (
-        type(model).__name__,
-        config,
-        sum(p.numel() for p in model.parameters()),
-        weight.dtype,
-        device,
-        torch.get_num_threads(),
-        model.config.get_text_config(decoder=True)._attn_implementation,
-        how.mode,
-        torch.__version__,
-        transformers.__version__,
-        *sizes,
-        context,
-        rows,
-    )
-    return " ".join(map(str, parts))
-
-
 def empty_pool(options: DraftingOptions) -> PhrasePool:
     """A pool of the options' sizes.
 
@@ -533,32 +454,6 @@ def empty_pool(options: DraftingOptions) -> PhrasePool:
     return PhrasePool(
         phrase_len=options.phrase_len, orders=options.orders, per_key=options.per_key, max_phrases=options.max_phrases
     )
-
-
-def _decoder(model: Any, what: str) -> Any:
-    """The model that generates: a PEFT model's own base, whose layers hold the adapters."""
-    peft = getattr(model, "peft_config", None)
-    if isinstance(peft, dict) and any(getattr(c, "is_prompt_learning", False) for c in peft.values()):
-        raise UnsupportedError(
-            f"{what}: prompt-learning adapters put tokens of their own before the text; merge or drop them"
-        )
-    base = getattr(model, "get_base_model", None)
-    inner = base() if callable(base) else model
-    if getattr(inner.config, "is_encoder_decoder", False):
-        raise UnsupportedError(f"{what}: expected a decoder-only model, got the encoder-decoder {type(inner).__name__}")
-    return inner
-
-
-def _vocabulary(model: Any) -> int:
-    return int(model.get_output_embeddings().weight.shape[0])
-
-
-def _check_vocabulary(target: Any, draft: Any) -> None:
-    sizes = [int(m.config.get_text_config(decoder=True).vocab_size) for m in (target, draft)]
-    if abs(sizes[0] - sizes[1]) > 1024:  # the same tokenizer may be padded to another size
-        raise VocabularyError(
-            f"draft: its vocabulary has {sizes[1]} tokens, the target's {sizes[0]}; expected a draft with its tokenizer"
-        )
 
 
 def _check_request(config: GenerationConfig) -> None:
@@ -615,31 +510,6 @@ def _takes_over(user: Any, config: GenerationConfig) -> bool:
 def _ends(config: GenerationConfig) -> frozenset[int]:
     eos = config.eos_token_id
     return frozenset(eos if isinstance(eos, list) else [] if eos is None else [int(eos)])
-
-
-def _room(*models: Any) -> Callable[[int], int]:
-    """Positions that all models can take beyond a text of some length, without a change of how they count them."""
-    rules = [_positions(m.config.get_text_config(decoder=True)) for m in models if m is not None]
-
-    def room(length: int) -> int:
-        return max(0, min((rule(length) for rule in rules), default=2**31))
-
-    return room
-
-
-def _positions(config: Any) -> Callable[[int], int]:
-    most = getattr(config, "max_position_embeddings", None)
-    rope = getattr(config, "rope_parameters", None) or {}
-    kinds = [rope] if "rope_type" in rope else [r for r in rope.values() if isinstance(r, dict)]
-    names = {r.get("rope_type") for r in kinds}
-    border = min((r.get("original_max_position_embeddings") or most or 2**31 for r in kinds), default=2**31)
-    if "dynamic" in names:  # frequencies follow the last position
-        return lambda length: border - length
-    if "longrope" in names:  # they change once
-        return lambda length: border - length if length <= border else 2**31
-    if kinds or most is None:
-        return lambda length: 2**31
-    return lambda length: most - length  # learnt positions end
 
 
 def _argument_of_generate(name: str) -> Any:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..context import RunContext
     from ..objects import LoadedModel, Section
 
-__all__ = ["GenerateDecoder", "decoder"]
+__all__ = ["GenerateDecoder", "clock", "counted", "decoder"]
 
 _NAMES = {Greedy: "greedy", Sample: "sample", Beam: "beam", Assisted: "assisted", PromptLookup: "prompt_lookup"}
 
@@ -77,9 +77,9 @@ class GenerateDecoder:
         with torch.no_grad(), self._draws(_device(model)), counted(model.model) as count:
             for row in rows:
                 before = count[0]
-                start = _clock(_device(model))
+                start = clock(_device(model))
                 out = net.generate(**row, generation_config=settings, **more)
-                seconds += _clock(_device(model)) - start
+                seconds += clock(_device(model)) - start
                 prompt = 1 if _is_encoder_decoder(model) else row["input_ids"].shape[1]
                 written += [
                     _until_end(tokens[:max_new_tokens], settings.eos_token_id) for tokens in out[:, prompt:].tolist()
@@ -229,7 +229,12 @@ def _device(model: LoadedModel) -> torch.device:
     return next(model.model.parameters()).device
 
 
-def _clock(device: torch.device) -> float:
+def clock(device: torch.device) -> float:
+    """Seconds, once the device has done what it was asked.
+
+    >>> clock(torch.device("cpu")) <= clock(torch.device("cpu"))
+    True
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
