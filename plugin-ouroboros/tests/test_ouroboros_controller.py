@@ -182,6 +182,15 @@ def test_the_best_fixed_amount_is_hardly_better_than_the_controller():
     assert own.speed >= 0.95 * max(fixed)
 
 
+def test_where_more_tokens_cost_nothing_phrases_stand_beside_the_draft_as_well():
+    cost, draft = CostModel({(k, 0): 1.0 for k in (1, 8, 32)}), CostModel({(1, 0): 0.05})
+    phrases = [Phrase((1, 2, 3), "output", (7, 8, 9)), Phrase((4, 5, 6), "output", (7, 8, 9))]
+    for most, beside in ((0, 0), (1, 1), (2, 2)):
+        plan = Controller(cost, draft, nodes=31, beside=most).plan(phrases, room=50, context=100)
+        assert (plan.gamma > 0, plan.phrases, plan.beside) == (True, 2, beside)
+        assert plan.nodes >= plan.gamma + 3 * (2 + beside)
+
+
 def test_a_good_draft_model_is_used_and_a_bad_one_is_not():
     cost, draft = cost_of(GPU), cost_of({1: 0.2})
     text = random_text(800, 3000)

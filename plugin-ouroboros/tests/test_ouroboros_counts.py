@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from ouroboros_models import TOKENS, VOCAB, Planned, greedy, model, oracle, prompt
+from ouroboros_models import TOKENS, VOCAB, Planned, greedy, liar, model, oracle, prompt
 
 from fascicle_ouroboros.controller import Plan
 from fascicle_ouroboros.engine import OuroborosEngine
@@ -45,6 +45,31 @@ def test_lengthening_adds_the_whole_phrase_to_a_right_draft(gamma: int) -> None:
     engine = OuroborosEngine(model(), model(), pool=oracle(greedy("llama", 0), length), options=options)
     engine.generate(prompt(), max_new_tokens=TOKENS)
     assert engine.stats.target_forwards == math.ceil(TOKENS / (gamma + length + 1))
+
+
+@pytest.mark.parametrize("beside", [0, 1])
+def test_phrases_beside_a_wrong_draft_are_followed_and_judged(beside: int) -> None:
+    length, text, tail = 3, greedy("llama", 0), prompt()[0].tolist()
+    pool = oracle(text, length)
+    options = DraftingOptions(gamma=2, phrases=1, beside=beside, draft_phrases=0, adaptive=False)
+    engine = OuroborosEngine(model(), model("llama", 7), pool=pool, options=options)
+    assert tuple(engine.generate(prompt(), max_new_tokens=TOKENS)[0].tolist()) == text
+    right = sum(source == "draft" for _, source in engine.stats.tokens)
+    assert right <= 3  # the draft is a stranger
+    if beside:
+        assert engine.stats.target_forwards <= math.ceil(TOKENS / (length + 1))
+        assert pool.recorded[0] == (pool.lookup(tail, 1)[0], length, length)
+    else:
+        assert engine.stats.target_forwards > TOKENS - 6
+
+
+def test_what_the_target_says_along_a_phrase_beside_the_draft_is_learnt_for_the_text_before_it() -> None:
+    text, tail = greedy("llama", 0), tuple(prompt()[0].tolist())
+    pool = liar(text, 2)
+    options = DraftingOptions(gamma=1, phrases=1, beside=1, draft_phrases=0, adaptive=False)
+    OuroborosEngine(model(), model("llama", 7), pool=pool, options=options).generate(prompt(), max_new_tokens=6)
+    (first, *_) = [said for before, said, source in pool.corrected if (before, source) == (tail, "corrected")]
+    assert first[0] == text[len(tail)]
 
 
 def test_phrases_save_passes_of_the_draft() -> None:

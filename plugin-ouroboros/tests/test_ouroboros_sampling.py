@@ -130,12 +130,12 @@ class Table:
 
 
 class Amounts:
-    """Gamma 2, two phrases, always."""
+    """Gamma 2, phrases behind and beside it, always."""
 
     def plan(self, proposals: Any, room: int, context: int) -> Any:
         from fascicle_ouroboros.controller import Plan
 
-        return Plan(gamma=2, phrases=3, length=2, nodes=16)
+        return Plan(gamma=2, phrases=3, length=2, nodes=16, beside=3)
 
     def observe(self, *args: Any, **kwargs: Any) -> None:
         """Nothing to learn."""

@@ -1,9 +1,10 @@
 """How much to draft in each round (our choice, the paper tunes γ, W and L by hand for each task and model).
 
-    τ = Σ_{i≤γ} αⁱ + α^γ·β                                        expected tokens of a round
+    τ = Σ_{i≤γ} αⁱ + α^γ·β + (1 − α)·β'                           expected tokens of a round
     t = t_T(1 + γ + N, L) + (γ / c)·t_D(1, L)                      its predicted seconds
 
-α: acceptance of a drafted token, β: further tokens from K phrases behind the chain, N: their nodes, c: tokens of the chain per
+α: acceptance of a drafted token, β: further tokens from K phrases behind the chain, β': tokens from
+phrases beside it, N: the nodes of all phrases, c: tokens of the chain per
 forward of the draft, L: tokens in the cache. The plan with the largest τ / t is taken; a plain step (τ = 1, t = t_T(1, L)) where
 none beats it by a margin.
 
@@ -38,7 +39,7 @@ class Plan:
     """What one round drafts.
 
     >>> Plan(gamma=0, phrases=2, length=4, nodes=6)
-    Plan(gamma=0, phrases=2, length=4, nodes=6)
+    Plan(gamma=0, phrases=2, length=4, nodes=6, beside=0)
     """
 
     gamma: int
@@ -49,6 +50,8 @@ class Plan:
     """Tokens that each of them is cut to."""
     nodes: int
     """Drafted tokens that the target is fed: more are left out, fewer may be padded to it. 0: a plain step."""
+    beside: int = 0
+    """Phrases beside that chain, from the root: they help where its first token is wrong. Ours; the paper has none."""
     expected: float = field(default=1.0, compare=False, repr=False)
     """Tokens that the round is expected to write (τ)."""
     predicted: float = field(default=0.0, compare=False, repr=False)
@@ -73,9 +76,9 @@ class FixedController:
 
     >>> controller = FixedController(gamma=4, phrases=3, length=6, nodes=22)
     >>> controller.plan([], room=100, context=10)
-    Plan(gamma=4, phrases=3, length=6, nodes=22)
+    Plan(gamma=4, phrases=3, length=6, nodes=22, beside=0)
     >>> controller.plan([], room=2, context=10)
-    Plan(gamma=2, phrases=0, length=0, nodes=2)
+    Plan(gamma=2, phrases=0, length=0, nodes=2, beside=0)
     """
 
     gamma: int = 0
@@ -83,6 +86,7 @@ class FixedController:
     length: int = 8
     nodes: int | None = None
     """None: as many as the rest can need."""
+    beside: int = 0
 
     def plan(self, proposals: Sequence[Phrase], room: int, context: int) -> Plan:
         """The amounts of one round.
@@ -93,15 +97,16 @@ class FixedController:
             context: tokens of the text.
         """
         gamma = min(self.gamma, room)
-        length = min(self.length, room - gamma)
         phrases = self.phrases if self.gamma else min(self.phrases, len(proposals))
-        if length < 1 or phrases < 1:
-            length = phrases = 0
-        nodes = gamma + phrases * length
+        beside = min(self.beside, len(proposals)) if gamma else 0
+        if room <= gamma:
+            phrases = 0
+        length = min(self.length, room if beside else room - gamma) if phrases + beside else 0
+        nodes = gamma + phrases * min(length, room - gamma) + beside * length
         nodes = nodes if self.nodes is None else min(nodes, self.nodes)
         if nodes < 1:
             return PLAIN
-        return Plan(gamma=min(gamma, nodes), phrases=phrases, length=length, nodes=nodes, context=context)
+        return Plan(min(gamma, nodes), phrases, length, nodes, beside, context=context)
 
     def observe(self, plan: Plan, **outcome: object) -> None:
         """Nothing is learnt."""
@@ -266,6 +271,7 @@ class Controller:
         length: tokens of each at most.
         gamma: tokens of the draft model's chain at most.
         nodes: drafted tokens that the target is fed at most.
+        beside: phrases beside the draft model's chain at most.
         margin: share by which a plan must beat a plain step.
         loss: share of plain decoding's time that drafting may lose in all.
         grace: tokens' time that it may lose before it has earned anything.
@@ -283,7 +289,7 @@ class Controller:
     ...     plan = controller.plan([phrase], room=50, context=100 + i)
     ...     controller.observe(plan, fed=1 + plan.nodes, emitted=1, seconds=0.07, tokens=[1])
     >>> controller.plan([phrase], room=50, context=140)  # 4 nodes are drafted; feeding 5 is cheaper
-    Plan(gamma=0, phrases=1, length=4, nodes=5)
+    Plan(gamma=0, phrases=1, length=4, nodes=5, beside=0)
     """
 
     def __init__(
@@ -295,6 +301,7 @@ class Controller:
         length: int = 8,
         gamma: int = 12,
         nodes: int = 32,
+        beside: int = 0,
         margin: float = 0.1,
         loss: float = 0.02,
         grace: float = 1.0,
@@ -304,6 +311,7 @@ class Controller:
     ) -> None:
         self.cost, self.draft_cost = cost, draft_cost
         self.phrases, self.length, self.gamma, self.nodes = phrases, length, gamma if draft_cost else 0, nodes
+        self.beside = beside
         self.margin, self.loss, self.grace, self.credit = margin, loss, grace, credit
         self.exploration, self.anchor = exploration, anchor
         self._most = max(1, min(nodes + 1, 4 * cost.sizes[-1]))  # tokens that the target is fed
@@ -336,7 +344,7 @@ class Controller:
         most = self._most
         curve, scale = self.cost.unscaled(context, most), self.cost.scale
         t1 = scale * curve.seconds[1]
-        plain = Plan(0, 0, 0, 0, 1.0, t1, context, "plain")
+        plain = Plan(0, 0, 0, 0, 0, 1.0, t1, context, "plain")
         if room < 1 or most < 2:
             return plain
         branches = self._open[len(self._open) - min(len(proposals), self.phrases) :]
@@ -376,7 +384,7 @@ class Controller:
                 if rate > best:
                     best, at = rate, (p, l, k)
         p, l, k = at
-        return Plan(0, p, l, k - 1, 1 + gains[p - 1][l - 1], scale * seconds[k], context, "best") if p else None
+        return Plan(0, p, l, k - 1, 0, 1 + gains[p - 1][l - 1], scale * seconds[k], context, "best") if p else None
 
     def _best_draft(
         self,
@@ -387,27 +395,40 @@ class Controller:
         room: int,
         context: int,
     ) -> Plan | None:
-        """The best chain and what to put behind it. Phrases behind the chain are not known yet: those at hand stand for them."""
+        """The best chain and what to put behind and beside it.
+
+        Phrases behind the chain are not known yet: those at hand stand for them. Those beside it count where its first token is
+        wrong.
+        """
         sizes, alpha, most = self._sizes(curve), self.alpha, len(curve.seconds) - 1
         forward = self._draft_forward(context)
         given = (self._per_forward[1] + 4.0) / (self._per_forward[0] + 4.0)
-        behind = [(0, 0, 0, 0.0)]
+        more = [(0, 0, 0, 0, 0.0, 0.0)]
         if nodes:
             K, L = len(nodes), len(nodes[-1])
-            behind += [(p, l, nodes[p - 1][l - 1], gains[p - 1][l - 1]) for p in {1, K} for l in {(L + 1) // 2, L}]
+            sizes_of = [[0] * L, *nodes]
+            gains_of = [[0.0] * L, *gains]
+            more += [
+                (p, b, l, sizes_of[p][l - 1] + sizes_of[b][l - 1], gains_of[p][l - 1], gains_of[b][l - 1])
+                for p in {0, 1, K}
+                for b in {0, min(1, self.beside), min(K, self.beside)}
+                for l in {(L + 1) // 2, L}
+                if p or b
+            ]
         best, top, chain = None, 0.0, 1.0
         for gamma in range(1, min(self.gamma, room) + 1):
             chain += alpha**gamma
             drafting = forward * gamma / min(given, gamma)
-            for p, l, n, gain in behind:
+            for p, beside, l, n, behind, instead in more:
                 k = 1 + gamma + n
                 if k > most or gamma + l > room:
                     continue
                 k = sizes[k]
-                tokens, seconds = chain + alpha**gamma * gain, scale * curve.seconds[k] + drafting
+                tokens = chain + alpha**gamma * behind + (1 - alpha) * instead
+                seconds = scale * curve.seconds[k] + drafting
                 if tokens / seconds > top:
                     top = tokens / seconds
-                    best = Plan(gamma, p, l, k - 1, tokens, seconds, context, "best")
+                    best = Plan(gamma, p, l, k - 1, beside, tokens, seconds, context, "best")
         return best
 
     def _sizes(self, curve: Curve) -> Sequence[int]:

@@ -378,7 +378,9 @@ class OuroborosEngine:
         o = self.options
         gamma = o.gamma if self.draft is not None else 0
         if not o.adaptive or self.target_how.mode == "plain" or not o.nodes:
-            return FixedController(gamma=gamma, phrases=o.phrases, length=o.phrase_len, nodes=o.nodes)
+            return FixedController(
+                gamma=gamma, phrases=o.phrases, length=o.phrase_len, nodes=o.nodes, beside=min(o.beside, o.phrases)
+            )
         cost = pass_costs(self.target, self.target_how, o.nodes + 1, self.costs, rows)
         spent = [cost.spent]
         draft_cost = None
@@ -387,7 +389,15 @@ class OuroborosEngine:
             spent.append(draft_cost.spent)
         self._spent = sum(forwards for forwards, _ in spent), sum(seconds for _, seconds in spent)
         nodes = min(o.nodes, cost.sizes[-1] - 1) if rows > 1 else o.nodes
-        return Controller(cost, draft_cost, phrases=o.phrases, length=o.phrase_len, gamma=gamma or 1, nodes=nodes)
+        return Controller(
+            cost,
+            draft_cost,
+            phrases=o.phrases,
+            length=o.phrase_len,
+            gamma=gamma or 1,
+            nodes=nodes,
+            beside=o.beside if self.target_how.mode == "tree" else 0,
+        )
 
     # ---- plain decoding ----
 

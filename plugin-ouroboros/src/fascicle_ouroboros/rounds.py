@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .controller import Plan
 from .tree import ROOT, DraftTree
@@ -58,6 +58,14 @@ class Drafting:
     """Positions that the models can still take at a length of text."""
     processors: Sequence[Any] = ()
     """What the draft's logits pass through. Only raises the acceptance."""
+
+
+class _Placed(NamedTuple):
+    """A phrase in the tree: behind which node, and its own."""
+
+    phrase: Phrase
+    at: int
+    nodes: list[int]
 
 
 class Rounds:
@@ -125,7 +133,7 @@ class Rounds:
         tree = DraftTree()
         room = self._room()
         trunk = tree.extend(ROOT, chain, "draft", nodes=plan.nodes, depth=room)
-        phrases = self._lengthen(tree, trunk, chain, proposals, plan, room) if plan.nodes else []
+        phrases = self._add_phrases(tree, trunk, chain, proposals, plan, room) if plan.nodes else []
         before = self._now()
         rows = yield from self._pass(self.target, unread, tree)
         verified = self._now()
@@ -166,7 +174,7 @@ class Rounds:
                 draft_forwards=0 if reads else more[0],
                 accepted_chain=sum(node in trunk for node in path),
                 tokens=out,
-                proposals=[phrase for phrase, _ in phrases],
+                proposals=[placed.phrase for placed in phrases],
             )
 
     # ---- drafting ----
@@ -226,22 +234,28 @@ class Rounds:
             scores = processor(None, scores[None])[0]
         return scores
 
-    def _lengthen(
+    def _add_phrases(
         self, tree: DraftTree, trunk: list[int], chain: list[int], proposals: list[Phrase], plan: Plan, room: int
-    ) -> list[tuple[Phrase, list[int]]]:
-        """The paper's lengthening: K phrases at the end of the trunk, verified in the same pass. Returns each with its nodes."""
+    ) -> list[_Placed]:
+        """The paper's lengthening: K phrases at the end of the trunk, verified in the same pass. And some beside it."""
+        placed: list[_Placed] = []
+
+        def place(at: int, phrases: list[Phrase]) -> None:
+            for phrase in phrases:
+                tokens = self._known(phrase)[: plan.length]
+                nodes = tree.extend(at, tokens, phrase.source, nodes=plan.nodes, depth=room)
+                if nodes:
+                    placed.append(_Placed(phrase, at, nodes))
+
+        branches = self.target.how.mode == "tree"
+        if chain and branches:
+            place(ROOT, proposals[: plan.beside])
         if len(trunk) < len(chain) or (chain and chain[-1] in self.drafting.ends):
-            return []
+            return placed
         end = trunk[-1] if trunk else ROOT
         if chain:
             proposals = self._lookup(self.seq + chain, plan.phrases)
-        count = plan.phrases if self.target.how.mode == "tree" else min(1, plan.phrases)
-        placed = []
-        for phrase in proposals[:count]:
-            tokens = self._known(phrase)[: plan.length]
-            nodes = tree.extend(end, tokens, phrase.source, nodes=plan.nodes, depth=room)
-            if nodes:
-                placed.append((phrase, nodes))
+        place(end, proposals[: plan.phrases if branches else min(1, plan.phrases)])
         if plan.predicted > 0:
             self._fill(tree, end, proposals, plan.nodes, room)
         return placed
@@ -285,7 +299,7 @@ class Rounds:
                 token = likeliest[node]
             else:
                 depth = tree.depth(node)
-                q = qs[depth] if len(path) < len(trunk) else None
+                q = qs[depth] if depth < len(trunk) and path == trunk[:depth] else None
                 token = self.picker.pick(
                     self.text.process(rows[node]), len(self.seq), None if q is None else (chain[depth], q)
                 )
@@ -310,7 +324,7 @@ class Rounds:
         path: list[int],
         tree: DraftTree,
         trunk: list[int],
-        phrases: list[tuple[Phrase, list[int]]],
+        phrases: list[_Placed],
         likeliest: list[int] | None,
     ) -> None:
         """What was written; what the target said behind tokens that it refused; how each phrase fared."""
@@ -319,20 +333,22 @@ class Rounds:
             return
         matched = set(path)
         judged = sum(node in matched for node in trunk)
-        if judged == len(trunk) < len(out):
-            for phrase, nodes in phrases:
-                self.pool.record(phrase, len(nodes), sum(node in matched for node in nodes))
+        for placed in phrases:
+            if placed.at == ROOT or judged == len(trunk) < len(out):
+                self.pool.record(placed.phrase, len(placed.nodes), sum(node in matched for node in placed.nodes))
         learn = self.drafting.learn
         if likeliest is None or not learn & {"corrected", "rejected"}:
             return
         drafted = [tree.tokens[node - 1] for node in trunk]
-        before = [*self.seq[max(0, start - max(self.pool.orders)) : start], *drafted]
+        text = self.seq[max(0, start - max(self.pool.orders)) : start]
+        before = [*text, *drafted]
         if "corrected" in learn:
-            for _, nodes in phrases:
-                said = [likeliest[node] for node in [trunk[-1] if trunk else ROOT, *nodes[:-1]]]
-                told = len(said) == 1 and judged == len(trunk) and "output" in learn  # the text itself says that much
+            for _, at, nodes in phrases:
+                said = [likeliest[node] for node in [at, *nodes[:-1]]]
+                reached = at == ROOT or judged == len(trunk)
+                told = len(said) == 1 and reached and "output" in learn  # the text itself says that much
                 if not told and said != [tree.tokens[node - 1] for node in nodes]:
-                    self.pool.correct(before, said, "corrected")
+                    self.pool.correct(text if at == ROOT else before, said, "corrected")
         if "rejected" in learn:
             for j in range(judged, len(trunk)):
                 said = [likeliest[trunk[j]]]
