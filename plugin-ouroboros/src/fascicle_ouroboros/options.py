@@ -26,7 +26,7 @@ class DraftingOptions:
     phrases: Annotated[int, Ge(0)] = 3
     """Phrases of the pool that lengthen a draft, side by side (K, 3 in the paper's code). 1 where tokens are dear; 0: none."""
     beside: Annotated[int, Ge(0)] = 2
-    """Phrases, of K at most, that are verified beside a draft model's chain as well: they help where the draft is wrong. The paper has
+    """Phrases, at most K, that are verified beside a draft model's chain as well: they help where the draft is wrong. The paper has
     none; without a draft model it means nothing."""
     draft_phrases: Annotated[int, Ge(0)] = 8
     """Phrases that the draft model verifies in one pass of its own. 0 drafts token by token, as plain speculative decoding."""
