@@ -52,7 +52,7 @@ class LoadedModel:
     fingerprint: str = ""
     """sha256 over the weight files, or over the state dict where there is no file."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """What a provider wants to find again in its other hooks."""
+    """What a provider wants to find again in its other hooks. `head`: modules that are new, so that adapters train them, too."""
 
 
 @dataclass(kw_only=True)

@@ -185,7 +185,7 @@ def head_names(model: nn.Module) -> list[str]:
 
 
 def _saved(model: LoadedModel, named: list[str]) -> list[str] | None:
-    head = head_names(model.model) if model.task == "classification" else []
+    head = head_names(model.model) if model.task == "classification" else model.extra.get("head", [])
     return [*dict.fromkeys([*head, *named])] or None
 
 

@@ -37,7 +37,15 @@ if TYPE_CHECKING:
     from ..context import RunContext
     from ..sources import Resolved
 
-__all__ = ["load_causal_lm", "load_classifier", "load_model", "load_seq2seq", "load_tiny", "seeded"]
+__all__ = [
+    "load_causal_lm",
+    "load_classifier",
+    "load_model",
+    "load_seq2seq",
+    "load_tiny",
+    "quiet_loading",
+    "seeded",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -363,7 +371,7 @@ def _from_pretrained(auto: Any, found: _Found, options: Any, run: RunContext, he
     """Read the weights; only a classifier's head or an encoder's pooler may be missing, and is then drawn from the seed."""
     extra = {} if options.attention is None else {"attn_implementation": options.attention}
     try:
-        with seeded(run.seed), _quiet_loading():
+        with seeded(run.seed), quiet_loading():
             model, info = auto.from_pretrained(
                 found.folder,
                 config=found.config,
@@ -402,8 +410,12 @@ def _check_loading(model: Any, info: Any, found: _Found, head: str | None) -> No
 
 
 @contextlib.contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """transformers' bars and warnings about new heads say less than `_check_loading` does."""
+def quiet_loading() -> Iterator[None]:
+    """Without transformers' bars and warnings about new heads, which say less than our own checks do.
+
+    >>> with quiet_loading():
+    ...     pass
+    """
     from transformers.utils import logging as logging_of_transformers
 
     theirs: Any = logging_of_transformers

@@ -426,10 +426,11 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
             vars(model).pop("forward", None)  # what accelerate leaves behind of mixed precision
         if use_cache is not None:
             config.use_cache = use_cache
-        for name in ("activation_checkpointing_disable", "gradient_checkpointing_disable"):
-            if callable(disable := getattr(model, name, None)):
-                disable()
-                break
+        if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+            for name in ("activation_checkpointing_disable", "gradient_checkpointing_disable"):
+                if callable(disable := getattr(model, name, None)):
+                    disable()
+                    break
         model.zero_grad(set_to_none=True)
         model.eval()
 
