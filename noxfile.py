@@ -153,7 +153,7 @@ def launchers(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The benchmarks of speed, the core's and every plugin's: plain scripts that print ratios as JSON."""
+    """The benchmarks of speed, the core's and every plugin's: plain scripts that print ratios."""
     _install(session, CORE, *PLUGINS, tools=())
     for script in sorted(script for project in (CORE, *PLUGINS) for script in (project / "benchmarks").glob("*.py")):
         session.run("python", str(script), *session.posargs, env=ENV)

@@ -1,0 +1,1 @@
+"""Option files of the plugin, by group."""
