@@ -37,6 +37,17 @@ def test_lora_trains_the_adapters_and_the_head_only(tmp_path: Path) -> None:
     assert result.metrics["trainable_parameters"] == trained
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_modules_that_a_plugin_calls_new_are_trained_with_the_adapters(named: bool) -> None:
+    model = bert()
+    model.task = "tags"  # none that the core knows a head of
+    model.extra["head"] = ["classifier"] if named else []
+    adapted = add_lora(model, LoraOptions(r=2), SimpleNamespace(seed=1)).model  # type: ignore[arg-type]
+    trained = {name for name, p in adapted.named_parameters() if p.requires_grad}
+    assert any("lora_" in name for name in trained)
+    assert any("classifier" in name and "lora_" not in name for name in trained) is named
+
+
 @pytest.mark.filterwarnings("ignore:The following rank_pattern keys:RuntimeWarning")  # PEFT, of its own AdaLoRA
 def test_a_saved_adapter_is_one_that_peft_reads(tmp_path: Path) -> None:
     numbers = data("classification")

@@ -7,12 +7,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from hf_tiny import bart, bert, context, data, distance, equal, llama, losses, rows, weights
-from transformers import TrainerCallback
+from transformers import BertConfig, PreTrainedModel, TrainerCallback
 
 from fascicle.errors import ConfigError, DataError, OutputFolderError
 from fascicle.hf.adapters import AdaLoraAllocation
@@ -204,6 +205,26 @@ def test_gradient_checkpointing_changes_memory_only(adapted: bool, tmp_path: Pat
         assert not getattr(model.model, "is_activation_checkpointing", False)
         found.append(weights(model))
     assert distance(*found) < 1e-6
+
+
+def test_a_model_that_cannot_recompute_activations_is_trained_as_well(tmp_path: Path) -> None:
+    class Plain(PreTrainedModel):
+        config_class = BertConfig
+        supports_gradient_checkpointing = True  # it says so, but has no layer that does
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.out = torch.nn.Linear(1, 3)
+
+        def forward(self, input_ids: torch.Tensor, labels: torch.Tensor, **_: Any) -> Any:
+            logits = self.out(input_ids[:, :1].float())
+            return SimpleNamespace(loss=torch.nn.functional.cross_entropy(logits, labels), logits=logits)
+
+    model = bert()
+    model.model = Plain(BertConfig(attn_implementation="eager"))
+    fitted = fit(options(max_steps=2), model, data("classification"), ModelLoss(), context(tmp_path))
+    assert fitted.steps == 2
+    assert not model.model.training
 
 
 def test_the_model_is_handed_back_ready_to_use(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from fascicle_sief.document import Document, Mention
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fascicle_sief.document import Relation
 
-__all__ = ["band", "docred_row"]
+__all__ = ["band", "docred_row", "file"]
 
 
 def band(title: str = "RATM", relations: tuple[Relation, ...] = ()) -> Document:
@@ -38,3 +41,11 @@ def docred_row() -> dict[str, Any]:
         ],
         "labels": [{"h": 0, "t": 1, "r": "P463", "evidence": [0, 1]}, {"h": 1, "t": 0, "r": "P527", "evidence": []}],
     }
+
+
+def file(folder: Path, content: Any, name: str = "dev.json") -> Path:
+    """A file with this content, as JSON unless it is text."""
+    path = folder / name
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -14,13 +14,10 @@ from sief_rules import Hashed, TriggerRules, WorksFor, story
 
 from fascicle_sief.document import Document, Mention, Relation, drop_sentences
 from fascicle_sief.errors import DocumentError, ModelError
+from fascicle_sief.evidence import average_precision, choose_threshold, evidence_report, gold_importances, top_1
 from fascicle_sief.importance import (
     Importance,
-    average_precision,
-    choose_threshold,
     evidence,
-    evidence_report,
-    gold_importances,
     gold_triples,
     mention_ranking,
     official_score,
@@ -28,7 +25,6 @@ from fascicle_sief.importance import (
     score,
     sentence_importance,
     stream_probabilities,
-    top_1,
     trivial_evidence,
 )
 

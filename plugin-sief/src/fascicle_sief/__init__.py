@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from .data import of_documents
     from .document import Document, Mention, Relation, View, drop_sentences
     from .errors import DocumentError, ModelError, SiefError
+    from .evidence import evidence_report
     from .features import DocumentEncoder, collate, shorten
     from .focusing import FocusingLoss
-    from .importance import Importance, evidence_report, sentence_importance
+    from .importance import Importance, sentence_importance
     from .inference import ModelScorer, load
     from .modeling import RelationConfig, RelationModel
     from .objective import Focusing
@@ -72,7 +73,8 @@ _HOMES = {
     "errors": ("DocumentError", "ModelError", "SiefError"),
     "features": ("DocumentEncoder", "collate", "shorten"),
     "focusing": ("FocusingLoss",),
-    "importance": ("Importance", "evidence_report", "sentence_importance"),
+    "evidence": ("evidence_report",),
+    "importance": ("Importance", "sentence_importance"),
     "inference": ("ModelScorer", "load"),
     "modeling": ("RelationConfig", "RelationModel"),
     "objective": ("Focusing",),

@@ -12,11 +12,11 @@ from fascicle.errors import ConfigError, DataError
 from fascicle.objects import Block, Metrics, Section
 from fascicle.results import atomic_write_text
 
-from .importance import choose_threshold, evidence_report, gold_importances
+from .evidence import choose_threshold, evidence_report, gold_importances
 from .inference import ModelScorer, encoder_of
 from .objective import link_of
 from .robustness import robustness
-from .robustness import section as robustness_section
+from .robustness_page import section as robustness_section
 from .scores import Prediction, best_threshold, docred_scores, document_counts, redocred_scores, train_facts
 from .submissions import write_docred_predictions
 

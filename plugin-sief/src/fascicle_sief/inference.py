@@ -74,7 +74,7 @@ class ModelScorer:
 
     def _split(self, logits: Tensor, sizes: list[int]) -> list[np.ndarray]:
         link = link_of(self.model)
-        z = linked(logits.double(), link)
+        z = linked(logits, link)
         p = z.double().sigmoid()[:, 0 if link == "threshold" else 1 :].cpu().numpy()
         return np.split(p, np.cumsum(sizes)[:-1])
 
@@ -125,7 +125,7 @@ class ModelScorer:
         from transformers import AutoTokenizer
 
         with quiet_loading():
-            loaded: Any = RelationModel.from_pretrained(folder, local_files_only=True)
+            loaded: Any = RelationModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         model = loaded.to(device)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return cls(model, encoder_of(model, tokenizer), threshold=model.config.threshold, **options)

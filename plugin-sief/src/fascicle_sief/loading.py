@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from fascicle.errors import ConfigError
@@ -31,8 +32,7 @@ def load(cfg: SiefModel, run: RunContext) -> LoadedModel:
             "model: the data names no relations, expected documents with relations, e.g. data=sief_docred or data=sief_planted"
         )
     if cfg.tiny is not None:
-        cfg.tiny.head = "none"
-        encoder = load_tiny(cfg.tiny, run)
+        encoder = load_tiny(dataclasses.replace(cfg.tiny, head="none"), run)
     else:
         encoder = load_classifier(HfClassifier(sources=cfg.sources, name=cfg.name, head="none"), run)
     longest = encoder.extra.get("max_length") or cfg.window
