@@ -42,7 +42,8 @@ def normal(name: str) -> str:
 @pytest.mark.parametrize("project", PROJECTS, ids=IDS)
 def test_every_import_is_declared(project: Path) -> None:
     declared = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = {normal(re.match(r"[\w.-]+", line)[0]) for line in declared["dependencies"]}  # type: ignore[index]
+    extras = [line for lines in declared.get("optional-dependencies", {}).values() for line in lines]
+    names = {normal(re.match(r"[\w.-]+", line)[0]) for line in [*declared["dependencies"], *extras]}  # type: ignore[index]
     used = set().union(*(imports(file) for file in (project / "src").rglob("*.py")))
     own = {path.name for path in (project / "src").iterdir()}
     assert "fascicle" in names | {declared["name"]}
