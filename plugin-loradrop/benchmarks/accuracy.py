@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from fascicle.results import Result
     from fascicle.statistics import Difference
 
+Set = tuple[str, int, int]
 HOME = Path(__file__).parent / "results"
-KEYS = ("experiment", "task", "rows", "training", "budget", "seed")
+SET = ("task", "rows", "batch_size")
+"""What makes a comparison fair: two runs that differ in one of these are not of one test set."""
+KEYS = ("experiment", *SET, "training", "budget", "seed")
 CONTROLS = ("hf_lora", "loradrop_random", "loradrop_inverse", "loradrop_uniform", "loradrop_no_share")
 
 
@@ -90,24 +93,24 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def table(lines: Sequence[dict[str, Any]], metric: str, scale: float, digits: int) -> str:
     """Means by task, and paired differences of LoRA-drop to each other arm: in each task, then over all, which weigh the same."""
-    tasks = list(dict.fromkeys((line["task"], line["rows"]) for line in lines))
+    sets = list(dict.fromkeys(_set(line) for line in lines))
     out = [
-        f"| training | budget | {' | '.join(f'{task}, {rows} rows' for task, rows in tasks)} |",
-        "|---" * (len(tasks) + 2) + "|",
+        f"| training | budget | {' | '.join(map(_name, sets))} |",
+        "|---" * (len(sets) + 2) + "|",
     ]
     arms = sorted({(line["training"], line["budget"] or 1.0) for line in lines}, key=lambda arm: (-arm[1], arm[0]))
     for training, budget in arms:
         cells = []
-        for task, rows in tasks:
-            found = _chosen(lines, training, budget, task, rows)
+        for one in sets:
+            found = _chosen(lines, training, budget, one)
             summary = summarize([line["metrics"][metric] * scale for line in found])
             spread = f" ± {summary.sd:.{digits}f}" if summary.sd is not None else ""
             cells.append(f"{summary.mean:.{digits}f}{spread} ({summary.n})" if summary.n else "")
         out.append(f"| {training} | {budget:g} | {' | '.join(cells)} |")
     out += ["", "| test set | loradrop minus | budget | mean | 95 % interval | pairs |", "|---" * 6 + "|"]
-    sets = [([task], f"{task[0]}, {task[1]} rows") for task in tasks] + ([(tasks, "all")] if len(tasks) > 1 else [])
-    for chosen, name in sets:
-        some = [line for line in lines if (line["task"], line["rows"]) in chosen]
+    shown = [([one], _name(one)) for one in sets] + ([(sets, "all")] if len({one[0] for one in sets}) > 1 else [])
+    for chosen, name in shown:
+        some = [line for line in lines if _set(line) in chosen]
         for budget in sorted({budget for training, budget in arms if training == "loradrop"}, reverse=True):
             for other in CONTROLS:
                 d = difference(some, other, budget, metric)
@@ -125,7 +128,7 @@ def difference(lines: Sequence[dict[str, Any]], other: str, budget: float, metri
     pairs = []
     for line in (line for line in lines if line["training"] == "loradrop" and line["budget"] == budget):
         theirs = 1.0 if other == "hf_lora" else budget
-        found = _chosen(lines, other, theirs, line["task"], line["rows"], line["seed"])
+        found = _chosen(lines, other, theirs, _set(line), line["seed"])
         for base in found:
             by_row = metric == "accuracy"
             pairs.append(
@@ -134,21 +137,29 @@ def difference(lines: Sequence[dict[str, Any]], other: str, budget: float, metri
                     baseline=base["metrics"][metric],
                     rows=unpack(line) if by_row else (),
                     baseline_rows=unpack(base) if by_row else (),
-                    unit=f"{line['task']}, {line['rows']}",
+                    unit=_name(_set(line)),
                 )
             )
     return paired_difference(pairs) if pairs else None
 
 
 def _chosen(
-    lines: Sequence[dict[str, Any]], training: str, budget: float, task: str, rows: int, seed: int | None = None
+    lines: Sequence[dict[str, Any]], training: str, budget: float, one: Set, seed: int | None = None
 ) -> list[dict[str, Any]]:
     return [
         line
         for line in lines
-        if (line["training"], line["budget"] or 1.0, line["task"], line["rows"]) == (training, budget, task, rows)
+        if (line["training"], line["budget"] or 1.0, _set(line)) == (training, budget, one)
         and seed in (None, line["seed"])
     ]
+
+
+def _set(line: dict[str, Any]) -> Set:
+    return line["task"], line["rows"], line["batch_size"]
+
+
+def _name(one: Set) -> str:
+    return f"{one[0]}, {one[1]} rows in {one[2]}s"
 
 
 def main() -> None:
