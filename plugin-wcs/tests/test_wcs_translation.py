@@ -137,6 +137,12 @@ def test_ida_keeps_its_gold_pairs_and_asks_no_word_of_the_test(tmp_path: Path) -
     assert Map.load(tmp_path / "run" / "maps" / "layer-1").dim == 32
 
 
+def test_the_grown_map_can_be_measured_by_retrieval_too(tmp_path: Path) -> None:
+    told = ida(tmp_path, "run", "evaluation=wcs_bli", "~evaluation.inject")
+    assert told.metrics["test_words"] == 4
+    assert (tmp_path / "run" / "states").is_dir()
+
+
 def test_uida_drops_the_pairs_it_began_with(tmp_path: Path) -> None:
     told = ida(tmp_path, "run", "training.unsupervised=true")
     state = json.loads((tmp_path / "run" / "ida" / "ida.json").read_text())["state"]

@@ -59,14 +59,15 @@ def evaluate_bli(cfg: WcsBli, model: LoadedModel, data: Data, run: RunContext) -
         ConfigError: data without dictionaries, a layer that was not read.
         DataError: no test word has a vector.
     """
-    spaces, bli = spaces_of(model, data, run, cfg.states), bli_of(data)
+    maps, bli = maps_of(model), bli_of(data)
+    spaces = spaces_of(model, data, run, cfg.states, layers=None if maps is None else sorted(maps))
     lead, measured = _lead(cfg, spaces), {}
     with run.progress("Inducing the lexicon", total=len(spaces.layers)) as bar:
         for layer in spaces.layers:
-            measured[layer] = _layer(cfg, spaces, layer, bli, maps_of(model), run.seed)
+            measured[layer] = _layer(cfg, spaces, layer, bli, maps, run.seed)
             bar.advance()
     best = measured[lead]
-    metrics = _metrics(cfg, best, spaces, lead, bli, maps_of(model))
+    metrics = _metrics(cfg, best, spaces, lead, bli, maps)
     if len(spaces.layers) > 1:
         for layer in spaces.layers:
             metrics.values[f"p_at_1_layer_{layer}"] = measured[layer].scores["map"].precision[1]
