@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 import tomllib
@@ -62,6 +63,14 @@ def test_dependencies_point_to_the_core_only(project: Path) -> None:
     used = set().union(*(imports(file) for file in (project / "src").rglob("*.py")))
     foreign = {module for module in used if re.match(r"fascicle_\w+$", module)} - own
     assert foreign == set()
+
+
+@pytest.mark.parametrize("project", PROJECTS, ids=IDS)
+def test_no_public_name_is_a_modules_name(project: Path) -> None:
+    """Importing the module would put it in the name's place."""
+    (package,) = (path for path in (project / "src").iterdir() if (path / "py.typed").is_file())
+    modules = {path.stem for path in package.iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert modules & set(importlib.import_module(package.name).__all__) == set()
 
 
 @pytest.mark.parametrize("project", PROJECTS[1:], ids=IDS[1:])

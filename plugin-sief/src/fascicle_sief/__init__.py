@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .objective import Focusing
     from .prediction import Explanation, predict
     from .readers import read
-    from .robustness import RobustnessReport, compare, robustness
+    from .robustness_report import RobustnessReport, compare, robustness
     from .scorer import Scorer
     from .scores import docred_scores, redocred_scores
     from .text import document_from_text
@@ -80,7 +80,7 @@ _HOMES = {
     "objective": ("Focusing",),
     "prediction": ("Explanation", "predict"),
     "readers": ("read",),
-    "robustness": ("RobustnessReport", "compare", "robustness"),
+    "robustness_report": ("RobustnessReport", "compare", "robustness"),
     "scorer": ("Scorer",),
     "scores": ("docred_scores", "redocred_scores"),
     "text": ("document_from_text",),

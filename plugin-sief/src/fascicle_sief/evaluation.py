@@ -15,8 +15,8 @@ from fascicle.results import atomic_write_text
 from .evidence import choose_threshold, evidence_report, gold_importances
 from .inference import ModelScorer, encoder_of
 from .objective import link_of
-from .robustness import robustness
 from .robustness_page import section as robustness_section
+from .robustness_report import robustness
 from .scores import Prediction, best_threshold, docred_scores, document_counts, redocred_scores, train_facts
 from .submissions import write_docred_predictions
 

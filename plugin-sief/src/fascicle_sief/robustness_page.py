@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .robustness import MEASURES, VARIANTS
+from .robustness_report import MEASURES, VARIANTS
 
 if TYPE_CHECKING:
     from fascicle.objects import Block, Section
 
-    from .robustness import Rate, RobustnessReport
+    from .robustness_report import Rate, RobustnessReport
 
 __all__ = ["section"]
 
@@ -17,7 +17,7 @@ __all__ = ["section"]
 def section(report: RobustnessReport) -> Section:
     """The plugin's part of a run's page.
 
-    >>> from fascicle_sief.robustness import RobustnessReport
+    >>> from fascicle_sief.robustness_report import RobustnessReport
     >>> empty = RobustnessReport(
     ...     records=(), threshold=0.5, seed=0, resamples=0, foreign_sentences=2, passes=0
     ... )  # fmt: skip

@@ -33,6 +33,7 @@ __all__ = [
     "fascicle_load_data",
     "fascicle_load_model",
     "fascicle_plugin_info",
+    "fascicle_run_finished",
     "fascicle_train",
 ]
 
@@ -144,3 +145,12 @@ def fascicle_evaluate(
     from .translation import evaluate_translation
 
     return evaluate_translation(cfg, model, data, run)
+
+
+@hookimpl
+def fascicle_run_finished(run: RunContext) -> None:
+    """States of words are large and only serve a run that is to be continued."""
+    import shutil
+
+    if run.is_main:
+        shutil.rmtree(run.folder / "states", ignore_errors=True)
