@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-TRIES = 5
+TRIES = 12
 
 
 def cpu(*command: str) -> float:

@@ -12,7 +12,6 @@ import inspect
 import os
 import traceback as tb
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -47,6 +46,8 @@ def suggest(word: str, known: Iterable[str], *, lead: str = " Did you mean") -> 
     >>> suggest("trainin", ["training", "data"])
     " Did you mean 'training'?"
     """
+    from difflib import get_close_matches
+
     near = get_close_matches(word, list(known), n=2, cutoff=0.6)
     return f"{lead} {' or '.join(map(repr, near))}?" if near else ""
 

@@ -45,7 +45,7 @@ def fascicle_plugin_info() -> PluginInfo:
     """Who we are."""
     return PluginInfo(
         name="wcs",
-        title="Word-level cross-lingual structure: word states, alignment, isomorphism, bilingual lexicon induction",
+        title="Word vectors of two languages from any layer, maps between them, and lexicons from the maps",
         paper=("Word-level Cross-lingual Structure in Large Language Models. COLING 2025, pages 2026-2037."),
         bibtex="""@inproceedings{wcs-2025-word,
   title = {Word-level Cross-lingual Structure in Large Language Models},

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+PIPED_WIDTH = 160
+"""Columns where no terminal says how many: a plugin a line, for those who search in them."""
+
 HELP = """\
 usage: fascicle plugins [--json] | check [NAME] | doctor
 
@@ -96,7 +99,8 @@ def _table() -> int:
             str(row["options"]),
             Text(said),
         )
-    Console(emoji=False, markup=False, highlight=False).print(table)
+    wide = None if sys.stdout.isatty() else PIPED_WIDTH
+    Console(emoji=False, markup=False, highlight=False, width=wide).print(table)
     return 0
 
 
