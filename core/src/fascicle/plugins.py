@@ -88,7 +88,7 @@ def _new_manager() -> pluggy.PluginManager:
     return pm
 
 
-def _load(entry: EntryPoint) -> PluginRecord:
+def _load(entry: EntryPoint, pm: pluggy.PluginManager) -> PluginRecord:
     dist = entry.dist
     record = PluginRecord(
         name=entry.name,
@@ -102,7 +102,7 @@ def _load(entry: EntryPoint) -> PluginRecord:
         return record
     try:
         record.plugin = entry.load()
-        _inspect(record)
+        _inspect(record, pm)
     except Exception as error:  # noqa: BLE001 - whatever a plugin raises must not take the others down
         record.status, record.exception = "broken", error
         record.error, record.traceback = f"{type(error).__name__}: {error}", tb.format_exc()
@@ -110,10 +110,20 @@ def _load(entry: EntryPoint) -> PluginRecord:
     return record
 
 
-def _inspect(record: PluginRecord) -> None:
-    """Check hooks and information of a loaded plugin; raise what makes it unusable, note what only looks wrong."""
-    pm = _new_manager()
+def _inspect(record: PluginRecord, pm: pluggy.PluginManager | None = None) -> None:
+    """Check hooks and information of a loaded plugin; raise what makes it unusable, note what only looks wrong.
+
+    `pm` is an empty manager, and is left empty: reading the hooks takes longer than looking at a plugin.
+    """
+    pm = pm or _new_manager()
     pm.register(record.plugin, record.name)
+    try:
+        _judge(record, pm)
+    finally:
+        pm.unregister(record.plugin)
+
+
+def _judge(record: PluginRecord, pm: pluggy.PluginManager) -> None:
     callers = {caller.name: caller for caller in pm.get_hookcallers(record.plugin) or []}
     record.hooks = sorted(name for name, caller in callers.items() if caller.has_spec())
     record.problems += [
@@ -162,15 +172,15 @@ class Manager:
             PluginError: with `FASCICLE_STRICT_PLUGINS=1`, at the first plugin that is broken or looks wrong.
         """
         core = PluginRecord(name=CORE_PROVIDER, dist="fascicle", version=_core_version(), value="fascicle.hf.plugin")
-        core.plugin = import_module(core.value)
-        _inspect(core)
+        core.plugin, pm = import_module(core.value), _new_manager()
+        _inspect(core, pm)
         records: dict[str, PluginRecord] = {core.name: core}
         for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda e: (e.name, e.value)):
             if (other := records.get(entry.name)) is not None:
                 if other.value != entry.value:
                     other.problems.append(f"the name is claimed by {entry.value!r} too, which is not loaded")
                 continue
-            records[entry.name] = _load(entry)
+            records[entry.name] = _load(entry, pm)
         if os.environ.get("FASCICLE_STRICT_PLUGINS") == "1":
             for record in records.values():
                 if record.status in ("broken", "incompatible") or record.problems:
