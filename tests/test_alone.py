@@ -20,10 +20,19 @@ OPTIONAL = {"pytest", "hatchling", "jaxtyping", "submitit", "tensorboard"}
 """Imported where the user asked for it, behind an extra or in a test kit."""
 
 
-def imports(file: Path) -> set[str]:
+def imports(file: Path, *, inside: bool | None = None) -> set[str]:
+    """Top-level modules that a file imports: all, those inside functions, or those outside of them (type checking counts not)."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    late = {id(node) for function in functions for node in ast.walk(function)}
+    checked = {
+        id(node) for guard in ast.walk(tree) if isinstance(guard, ast.If) and "TYPE_CHECKING" in ast.dump(guard.test)
+        for node in ast.walk(guard)
+    }  # fmt: skip
     found = set()
     for node in ast.walk(tree):
+        if inside is not None and ((id(node) in late) != inside or id(node) in checked):
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -40,12 +49,15 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["module", "function"])
 @pytest.mark.parametrize("project", PROJECTS, ids=IDS)
-def test_every_import_is_declared(project: Path) -> None:
+def test_every_import_is_declared(project: Path, *, inside: bool) -> None:
+    """What an extra installs may be imported inside functions only."""
     declared = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [line for lines in declared.get("optional-dependencies", {}).values() for line in lines]
-    names = {normal(re.match(r"[\w.-]+", line)[0]) for line in [*declared["dependencies"], *extras]}  # type: ignore[index]
-    used = set().union(*(imports(file) for file in (project / "src").rglob("*.py")))
+    lines = [*declared["dependencies"], *(extras if inside else [])]
+    names = {normal(re.match(r"[\w.-]+", line)[0]) for line in lines}  # type: ignore[index]
+    used = set().union(*(imports(file, inside=inside) for file in (project / "src").rglob("*.py")))
     own = {path.name for path in (project / "src").iterdir()}
     assert "fascicle" in names | {declared["name"]}
     undeclared = {

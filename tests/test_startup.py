@@ -25,6 +25,13 @@ def cpu(*command: str) -> float:
     return best
 
 
+def test_a_terminal_gets_its_table_within_the_budget() -> None:
+    """Colours and lines are drawn where somebody looks."""
+    code = "import pty, sys; sys.exit(pty.spawn([sys.executable, *sys.argv[1:]], lambda fd: __import__('os').read(fd, 65536)))"
+    plain = cpu("-c", code, "-c", "pass")
+    assert cpu("-c", code, "-m", "fascicle.cli", "plugins") - plain <= 0.200
+
+
 @pytest.mark.parametrize(
     ("budget", "command"),
     [
