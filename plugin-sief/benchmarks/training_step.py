@@ -28,11 +28,11 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from fascicle.objects import Step
+from fascicle_sief.docred import read_docred
 from fascicle_sief.features import collate, shorten
 from fascicle_sief.inference import encoder_of
 from fascicle_sief.modeling import Base, RelationModel
 from fascicle_sief.objective import Focusing, choose_sentences, joint
-from fascicle_sief.readers import read_docred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,11 +15,11 @@ from sief_data import docred_row
 from fascicle.cli import main
 from fascicle.errors import ConfigError, DataError
 from fascicle.testing.helpers import load, run_context
+from fascicle_sief.dialogre import read_dialogre, read_dialogre_pairs
 from fascicle_sief.dialogre_evaluation import evaluate_dialogre, pair_scores, prefix_scores
 from fascicle_sief.dialogre_options import SiefDialogre
 from fascicle_sief.dialogre_scores import RELATIONS, ceiling_f1c, choose_t2, dialogre_f1, dialogre_f1c
 from fascicle_sief.document import Document, Mention
-from fascicle_sief.readers import read_dialogre, read_dialogre_pairs
 from fascicle_sief.submissions import read_dialogre_prefixes, read_dialogre_scores
 
 if TYPE_CHECKING:

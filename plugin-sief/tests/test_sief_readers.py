@@ -10,20 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sief_data import docred_row, file
 
+from fascicle_sief.cdr import read_cdr
+from fascicle_sief.dialogre import read_dialogre, read_dialogre_pairs
 from fascicle_sief.dialogre_scores import ceiling_f1c
+from fascicle_sief.docred import read_docred, relation_names
 from fascicle_sief.document import Document, Mention, Relation
 from fascicle_sief.errors import DocumentError, SiefError
-from fascicle_sief.readers import (
-    read,
-    read_cdr,
-    read_dialogre,
-    read_dialogre_pairs,
-    read_docred,
-    read_scierc,
-    relation_names,
-    split_by_title,
-    split_titles,
-)
+from fascicle_sief.readers import read, split_by_title, split_titles
+from fascicle_sief.scierc import read_scierc
 
 if TYPE_CHECKING:
     from collections.abc import Callable

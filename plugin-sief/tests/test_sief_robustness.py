@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sief_rules import Hashed, TriggerRules, WorksFor, story
 
+from fascicle_sief.comparison import compare
 from fascicle_sief.document import Document, Mention, Relation, drop_sentences
 from fascicle_sief.errors import DocumentError, SiefError
+from fascicle_sief.measures import MEASURES
 from fascicle_sief.robustness_page import section
-from fascicle_sief.robustness_report import MEASURES, RobustnessReport, compare, robustness
+from fascicle_sief.robustness_report import RobustnessReport, robustness
 from fascicle_sief.variants import insert_sentences, order_sentences
 
 WORDS = {"married": "spouse", "hired": "employer", "taught": "teacher"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fascicle.pipeline import run as run_pipeline
 from fascicle_wcs.maps import Map
 
 PLANTED = ["model=wcs_planted", "data=wcs_planted", "evaluation=wcs_bli"]
+TWO_LAYERS = ["model=tiny_causal_lm", "model.layers=2"]
 SMALL = ["model.words=300", "model.dim=16", "data.test_rows=60"]
 
 
@@ -93,20 +95,26 @@ def vectors(folder: Path, name: str, prefix: str, words: int = 12, dim: int = 3)
     return file
 
 
-def test_sides_of_different_width_are_joined_on_principal_axes_and_the_map_says_so(tmp_path: Path) -> None:
-    source, target = vectors(tmp_path, "s.vec", "mot", dim=3), vectors(tmp_path, "t.vec", "word", dim=2)
-    told = run(
-        tmp_path / "run",
-        "model=wcs_static",
-        f"model.source={source}",
-        f"model.target={target}",
+def procrustes(model: Sequence[str], words: Path) -> list[str]:
+    """Procrustes on eight pairs of a dictionary of twelve, measured on the other four."""
+    return [
+        *model,
         "data=wcs_dictionary",
-        f"data.train={dictionary(tmp_path)}",
+        f"data.train={words}",
         "data.train_words=8",
         "data.test_words=4",
         "training=wcs_procrustes",
         "evaluation=wcs_bli",
-    )
+    ]
+
+
+def static(source: Path, target: Path) -> list[str]:
+    return ["model=wcs_static", f"model.source={source}", f"model.target={target}"]
+
+
+def test_sides_of_different_width_are_joined_on_principal_axes_and_the_map_says_so(tmp_path: Path) -> None:
+    source, target = vectors(tmp_path, "s.vec", "mot", dim=3), vectors(tmp_path, "t.vec", "word", dim=2)
+    told = run(tmp_path / "run", *procrustes(static(source, target), dictionary(tmp_path)))
     assert "identity_p_at_1" not in told["metrics"]
     assert Map.load(tmp_path / "run" / "maps" / "static").meta["reduced"] == {"side": "source", "from": 3}
 
@@ -132,35 +140,15 @@ def test_what_cannot_be_is_refused_with_the_key(
 def test_words_without_vectors_are_an_error_that_names_the_dictionary(tmp_path: Path) -> None:
     source, target = vectors(tmp_path, "s.vec", "mot"), vectors(tmp_path, "t.vec", "other")
     with pytest.raises(DataError, match="have vectors"):
-        run_pipeline(
-            [
-                "model=wcs_static",
-                f"model.source={source}",
-                f"model.target={target}",
-                "data=wcs_dictionary",
-                f"data.train={dictionary(tmp_path)}",
-                "data.train_words=8",
-                "data.test_words=4",
-                "training=wcs_procrustes",
-                "evaluation=wcs_bli",
-                f"run.dir={tmp_path / 'run'}",
-            ]
-        )
+        run_pipeline([*procrustes(static(source, target), dictionary(tmp_path)), f"run.dir={tmp_path / 'run'}"])
 
 
 def test_a_layer_that_the_model_has_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="layers"):
         run_pipeline(
             [
-                "model=tiny_causal_lm",
-                "model.layers=2",
-                "data=wcs_dictionary",
-                f"data.train={dictionary(tmp_path)}",
-                "data.train_words=8",
-                "data.test_words=4",
-                "training=wcs_procrustes",
+                *procrustes(TWO_LAYERS, dictionary(tmp_path)),
                 "training.states.layers=[3]",
-                "evaluation=wcs_bli",
                 f"run.dir={tmp_path / 'run'}",
             ]
         )
@@ -183,17 +171,7 @@ def test_layers_of_a_language_model_are_measured_one_by_one_and_resumed_from_the
         "guitar",
     ]
     file.write_text("".join(f"{w}\t{w}\n" for w in words), encoding="utf-8")
-    told = run(
-        tmp_path / "run",
-        "model=tiny_causal_lm",
-        "model.layers=2",
-        "data=wcs_dictionary",
-        f"data.train={file}",
-        "data.train_words=8",
-        "data.test_words=4",
-        "training=wcs_procrustes",
-        "evaluation=wcs_bli",
-    )
+    told = run(tmp_path / "run", *procrustes(TWO_LAYERS, file))
     assert told["metrics"]["identity_p_at_1"] == 1.0  # the same words on both sides have the same states
     assert {f"p_at_1_layer_{n}" for n in range(3)} <= told["metrics"].keys()
     assert (tmp_path / "run" / "maps" / "layer-2").is_dir()

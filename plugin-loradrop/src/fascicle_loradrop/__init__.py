@@ -13,8 +13,9 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fascicle.lazy import attach
 
 if TYPE_CHECKING:
     from .energies import Energies
@@ -63,35 +64,27 @@ __all__ = [
     "verify",
 ]
 
-_HOMES = {
-    "energies": ("Energies",),
-    "errors": (
-        "EnergyError",
-        "GuardError",
-        "LoraDropError",
-        "PlanError",
-        "StorageError",
-        "TieError",
-        "UnsupportedError",
-    ),
-    "finetune": ("LoraDropCallback", "make_plan", "probe"),
-    "guards": ("check_loaded", "check_optimizer", "check_training"),
-    "io": ("compact", "expand", "load", "load_plan", "save", "save_compact"),
-    "plan": ("DropPlan",),
-    "sample": ("stratified_indices",),
-    "score": ("EnergyMeter",),
-    "stability": ("compare",),
-    "tie": ("TieReport", "apply", "retie", "untie", "verify"),
-    "uniform": ("UniformRank", "uniform_rank"),
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "energies": ("Energies",),
+        "errors": (
+            "EnergyError",
+            "GuardError",
+            "LoraDropError",
+            "PlanError",
+            "StorageError",
+            "TieError",
+            "UnsupportedError",
+        ),
+        "finetune": ("LoraDropCallback", "make_plan", "probe"),
+        "guards": ("check_loaded", "check_optimizer", "check_training"),
+        "io": ("compact", "expand", "load", "load_plan", "save", "save_compact"),
+        "plan": ("DropPlan",),
+        "sample": ("stratified_indices",),
+        "score": ("EnergyMeter",),
+        "stability": ("compare",),
+        "tie": ("TieReport", "apply", "retie", "untie", "verify"),
+        "uniform": ("UniformRank", "uniform_rank"),
+    },
+)

@@ -13,8 +13,9 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fascicle.lazy import attach
 
 if TYPE_CHECKING:
     from .acceptance import measure_acceptance
@@ -29,22 +30,6 @@ if TYPE_CHECKING:
     from .sampling import GumbelNoise, accept_candidates, accept_draft, gumbel, residual
     from .state import Verification, verification
     from .stats import Stats
-
-_HOMES = {
-    "acceptance": ("measure_acceptance",),
-    "controller": ("Controller", "FixedController", "Plan"),
-    "decoding": ("OuroborosDecoder",),
-    "draft": ("distillation_loss", "own_outputs", "prune_layers"),
-    "draft_options": ("OuroborosAcceptance", "OuroborosDraft"),
-    "engine": ("OuroborosEngine", "generate"),
-    "errors": ("OuroborosError", "PoolError", "UnsupportedError", "VocabularyError"),
-    "options": ("DraftingOptions", "Ouroboros"),
-    "pool": ("Phrase", "PhrasePool", "tokenizer_fingerprint"),
-    "sampling": ("GumbelNoise", "accept_candidates", "accept_draft", "gumbel", "residual"),
-    "state": ("Verification", "verification"),
-    "stats": ("Stats",),
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Controller",
@@ -78,12 +63,20 @@ __all__ = [
     "verification",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "acceptance": ("measure_acceptance",),
+        "controller": ("Controller", "FixedController", "Plan"),
+        "decoding": ("OuroborosDecoder",),
+        "draft": ("distillation_loss", "own_outputs", "prune_layers"),
+        "draft_options": ("OuroborosAcceptance", "OuroborosDraft"),
+        "engine": ("OuroborosEngine", "generate"),
+        "errors": ("OuroborosError", "PoolError", "UnsupportedError", "VocabularyError"),
+        "options": ("DraftingOptions", "Ouroboros"),
+        "pool": ("Phrase", "PhrasePool", "tokenizer_fingerprint"),
+        "sampling": ("GumbelNoise", "accept_candidates", "accept_draft", "gumbel", "residual"),
+        "state": ("Verification", "verification"),
+        "stats": ("Stats",),
+    },
+)

@@ -12,10 +12,12 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fascicle.lazy import attach
 
 if TYPE_CHECKING:
+    from .comparison import compare
     from .data import of_documents
     from .document import Document, Mention, Relation, View, drop_sentences
     from .errors import DocumentError, ModelError, SiefError
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from .objective import Focusing
     from .prediction import Explanation, predict
     from .readers import read
-    from .robustness_report import RobustnessReport, compare, robustness
+    from .robustness_report import RobustnessReport, robustness
     from .scorer import Scorer
     from .scores import docred_scores, redocred_scores
     from .text import document_from_text
@@ -67,34 +69,25 @@ __all__ = [
     "shorten",
 ]
 
-_HOMES = {
-    "data": ("of_documents",),
-    "document": ("Document", "Mention", "Relation", "View", "drop_sentences"),
-    "errors": ("DocumentError", "ModelError", "SiefError"),
-    "features": ("DocumentEncoder", "collate", "shorten"),
-    "focusing": ("FocusingLoss",),
-    "evidence": ("evidence_report",),
-    "importance": ("Importance", "sentence_importance"),
-    "inference": ("ModelScorer", "load"),
-    "modeling": ("RelationConfig", "RelationModel"),
-    "objective": ("Focusing",),
-    "prediction": ("Explanation", "predict"),
-    "readers": ("read",),
-    "robustness_report": ("RobustnessReport", "compare", "robustness"),
-    "scorer": ("Scorer",),
-    "scores": ("docred_scores", "redocred_scores"),
-    "text": ("document_from_text",),
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = found  # a module of the same name, once imported, would stand in its place
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "comparison": ("compare",),
+        "data": ("of_documents",),
+        "document": ("Document", "Mention", "Relation", "View", "drop_sentences"),
+        "errors": ("DocumentError", "ModelError", "SiefError"),
+        "evidence": ("evidence_report",),
+        "features": ("DocumentEncoder", "collate", "shorten"),
+        "focusing": ("FocusingLoss",),
+        "importance": ("Importance", "sentence_importance"),
+        "inference": ("ModelScorer", "load"),
+        "modeling": ("RelationConfig", "RelationModel"),
+        "objective": ("Focusing",),
+        "prediction": ("Explanation", "predict"),
+        "readers": ("read",),
+        "robustness_report": ("RobustnessReport", "robustness"),
+        "scorer": ("Scorer",),
+        "scores": ("docred_scores", "redocred_scores"),
+        "text": ("document_from_text",),
+    },
+)

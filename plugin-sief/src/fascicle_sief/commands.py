@@ -51,9 +51,9 @@ def main(arguments: Sequence[str]) -> int:
 def _predict(options: argparse.Namespace) -> int:
     from fascicle.results import atomic_write_text
 
+    from .docred import relation_names
     from .inference import ModelScorer
     from .prediction import predict
-    from .readers import relation_names
 
     documents = _documents(options)
     names = None if options.names is None else relation_names(options.names)
@@ -77,7 +77,8 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _documents(options: argparse.Namespace) -> list[Document]:
-    from .readers import read, text_of
+    from .readers import read
+    from .rows import text_of
     from .text import document_from_text
 
     if not options.entity:

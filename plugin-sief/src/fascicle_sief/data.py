@@ -13,11 +13,13 @@ import datasets
 from fascicle.errors import ConfigError, DataError
 from fascicle.objects import Data
 
+from .dialogre import read_dialogre_pairs
 from .dialogre_scores import RELATIONS as DIALOGRE_RELATIONS
+from .docred import relation_names
 from .features import collate
 from .inference import encoder_of
 from .planted import RELATIONS, planted_documents
-from .readers import format_of, read, read_dialogre_pairs, relation_names, split_by_title
+from .readers import format_of, read, split_by_title
 
 if TYPE_CHECKING:
     from fascicle.context import RunContext

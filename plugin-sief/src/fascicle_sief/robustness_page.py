@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .robustness_report import MEASURES, VARIANTS
+from .measures import MEASURES, VARIANTS
 
 if TYPE_CHECKING:
     from fascicle.objects import Block, Section
 
-    from .robustness_report import Rate, RobustnessReport
+    from .estimates import Rate
+    from .robustness_report import RobustnessReport
 
 __all__ = ["section"]
 

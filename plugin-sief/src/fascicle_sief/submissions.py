@@ -18,7 +18,7 @@ from fascicle.results import atomic_write_text
 
 from .dialogre_scores import RELATIONS
 from .errors import DocumentError, SiefError
-from .readers import text_of
+from .rows import text_of
 from .scores import Prediction
 
 if TYPE_CHECKING:

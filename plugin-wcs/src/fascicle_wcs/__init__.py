@@ -12,8 +12,9 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fascicle.lazy import attach
 
 if TYPE_CHECKING:
     from .algorithm import IdaResult, ida
@@ -97,102 +98,38 @@ __all__ = [
     "write_vectors",
 ]
 
-_HOMES = {
-    "controls": (
-        "gaussian_control",
-        "interval",
-        "null",
-    ),
-    "dictionary": (
-        "Dictionary",
-        "most_frequent",
-        "read_dictionary",
-    ),
-    "errors": (
-        "DictionaryError",
-        "MapError",
-        "StatesError",
-        "VectorError",
-        "WcsError",
-    ),
-    "fits": ("fit",),
-    "algorithm": (
-        "IdaResult",
-        "ida",
-    ),
-    "injection": ("inject",),
-    "isomorphism": (
-        "IsomorphismReport",
-        "gh_h0",
-        "gh_legacy",
-        "evs",
-        "isomorphism_report",
-        "residual",
-        "rsim",
-        "rsim_u",
-    ),
-    "maps": (
-        "Map",
-        "identity_map",
-        "procrustes",
-    ),
-    "multilingual": (
-        "cycle_error",
-        "fit_all",
-        "fit_jointly",
-    ),
-    "normalization": ("normalize",),
-    "planted": ("planted_languages",),
-    "prompting": (
-        "Prompt",
-        "agree",
-        "nearest_shots",
-        "random_shots",
-        "translate",
-    ),
-    "retrieval": (
-        "induce",
-        "mean_knn",
-        "retrieve",
-    ),
-    "scores": (
-        "BliScores",
-        "evaluate",
-        "of_rows",
-    ),
-    "selflearning": (
-        "SelfLearning",
-        "identical_seeds",
-        "numeral_seeds",
-        "self_learn",
-        "unsupervised_seeds",
-    ),
-    "significance": (
-        "compare",
-        "mcnemar",
-    ),
-    "wordstates": (
-        "state_layers",
-        "states",
-    ),
-    "store": ("WordStore",),
-    "vectorfiles": (
-        "read_vectors",
-        "write_vectors",
-    ),
-    "vectors": ("Vectors",),
-    "wordllama": ("wordllama_vectors",),
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = found  # a module of the same name, once imported, would stand in its place
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "algorithm": ("IdaResult", "ida"),
+        "controls": ("gaussian_control", "interval", "null"),
+        "dictionary": ("Dictionary", "most_frequent", "read_dictionary"),
+        "errors": ("DictionaryError", "MapError", "StatesError", "VectorError", "WcsError"),
+        "fits": ("fit",),
+        "injection": ("inject",),
+        "isomorphism": (
+            "IsomorphismReport",
+            "evs",
+            "gh_h0",
+            "gh_legacy",
+            "isomorphism_report",
+            "residual",
+            "rsim",
+            "rsim_u",
+        ),
+        "maps": ("Map", "identity_map", "procrustes"),
+        "multilingual": ("cycle_error", "fit_all", "fit_jointly"),
+        "normalization": ("normalize",),
+        "planted": ("planted_languages",),
+        "prompting": ("Prompt", "agree", "nearest_shots", "random_shots", "translate"),
+        "retrieval": ("induce", "mean_knn", "retrieve"),
+        "scores": ("BliScores", "evaluate", "of_rows"),
+        "selflearning": ("SelfLearning", "identical_seeds", "numeral_seeds", "self_learn", "unsupervised_seeds"),
+        "significance": ("compare", "mcnemar"),
+        "store": ("WordStore",),
+        "vectorfiles": ("read_vectors", "write_vectors"),
+        "vectors": ("Vectors",),
+        "wordllama": ("wordllama_vectors",),
+        "wordstates": ("state_layers", "states"),
+    },
+)

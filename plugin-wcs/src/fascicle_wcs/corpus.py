@@ -18,7 +18,7 @@ from fascicle.errors import ConfigError, DataError
 from fascicle.hf.data import content_fingerprint
 from fascicle.hf.encoding import Encoder, causal_features, collate, token_ids
 from fascicle.hf.models import seeded
-from fascicle.hf.tiny import state_fingerprint
+from fascicle.hf.tiny import BOS, EOS, PAD, byte_level_bpe, state_fingerprint, wrapped_tokenizer
 from fascicle.objects import Data, LoadedModel
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from .options import WcsSmallLm, WcsTexts
 
 __all__ = ["load_small_lm", "load_texts", "monolingual", "train_tokenizer"]
-
-PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 
 
 def load_texts(cfg: WcsTexts, run: RunContext) -> Data:
@@ -144,32 +142,11 @@ def train_tokenizer(texts: Sequence[str], size: int, max_length: int) -> PreTrai
     >>> tokenizer.convert_ids_to_tokens(tokenizer("the cat")["input_ids"])[0]
     '<s>'
     """
-    from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
-    from tokenizers.models import BPE
     from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=[PAD, BOS, EOS],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer = byte_level_bpe(texts, size, [PAD, BOS, EOS])
     tokenizer.post_processor = TemplateProcessing(single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, 1)])
-    make: Any = PreTrainedTokenizerFast
-    made: PreTrainedTokenizerBase = make(
-        tokenizer_object=tokenizer,
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        model_max_length=max_length,
-        clean_up_tokenization_spaces=False,
-    )
-    return made
+    return wrapped_tokenizer(tokenizer, max_length)
 
 
 def _rows(texts: Mapping[str, Sequence[str]], test_rows: int, split: str) -> datasets.Dataset:

@@ -15,12 +15,24 @@ import torch
 from .generated import lexicon
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from .model_options import Tiny
 
-__all__ = ["build_tiny", "state_fingerprint", "task_of", "tiny_tokenizer"]
+__all__ = [
+    "BOS",
+    "EOS",
+    "PAD",
+    "build_tiny",
+    "byte_level_bpe",
+    "state_fingerprint",
+    "task_of",
+    "tiny_tokenizer",
+    "wrapped_tokenizer",
+]
 
 PAD, BOS, EOS, UNK, MASK = "<pad>", "<s>", "</s>", "<unk>", "<mask>"
 SPECIAL = [PAD, BOS, EOS, UNK, MASK]
@@ -160,7 +172,6 @@ def tiny_tokenizer(options: Tiny) -> PreTrainedTokenizerBase:
     """
     from tokenizers import Tokenizer
     from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer.from_str(_vocabulary(options.tokenizer))
     single, pair = {
@@ -171,31 +182,69 @@ def tiny_tokenizer(options: Tiny) -> PreTrainedTokenizerBase:
     tokenizer.post_processor = TemplateProcessing(
         single=single, pair=pair, special_tokens=[(token, SPECIAL.index(token)) for token in (BOS, EOS)]
     )
-    make: Any = PreTrainedTokenizerFast
-    made: PreTrainedTokenizerBase = make(
-        tokenizer_object=tokenizer,
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
+    return wrapped_tokenizer(
+        tokenizer,
+        options.max_length,
         unk_token=UNK,
         mask_token=MASK,
         cls_token=BOS,
         sep_token=EOS,
-        model_max_length=options.max_length,
         padding_side="right",
-        clean_up_tokenization_spaces=False,
         model_input_names=[
             "input_ids",
             "attention_mask",
             *(["token_type_ids"] if options.architecture == "bert" else []),
         ],
     )
+
+
+def wrapped_tokenizer(tokenizer: Tokenizer, max_length: int, **settings: Any) -> PreTrainedTokenizerBase:
+    """A tokenizer of the library `tokenizers` as one of transformers, with this module's `PAD`, `BOS` and `EOS`.
+
+    Args:
+        tokenizer: with its template, if it has one.
+        max_length: tokens that the model takes.
+        **settings: further ones of `PreTrainedTokenizerFast`, such as `unk_token`.
+
+    Example:
+        >>> wrapped = wrapped_tokenizer(byte_level_bpe(["a cat"], 300, [PAD, BOS, EOS]), 64)
+        >>> (
+        ...     wrapped.pad_token_id,
+        ...     wrapped.eos_token,
+        ...     wrapped.model_max_length,
+        ...     wrapped.decode(wrapped("a cat").input_ids),
+        ... )
+        (0, '</s>', 64, 'a cat')
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    make: Any = PreTrainedTokenizerFast
+    made: PreTrainedTokenizerBase = make(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+        **settings,
+    )
     return made
 
 
-@cache
-def _vocabulary(kind: str) -> str:
-    """The tokenizer without its template, as JSON."""
+def byte_level_bpe(texts: Iterable[str], size: int, special: Sequence[str], *, min_frequency: int = 0) -> Tokenizer:
+    """BPE learnt from the texts, over bytes, so that any text fits and comes back unchanged. It has no template.
+
+    Args:
+        texts: to learn from.
+        size: tokens at most; the special ones and the 256 bytes are among them, and are there in any case.
+        special: tokens with the first ids, in this order.
+        min_frequency: how often a pair must stand in the texts to become a token.
+
+    Example:
+        >>> tokenizer = byte_level_bpe(["the cat", "the dog"] * 5, 300, ["<pad>"])
+        >>> tokenizer.encode("the cat").tokens, tokenizer.token_to_id("<pad>")
+        (['the', 'Ġcat'], 0)
+    """
     from tokenizers import Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
     from tokenizers.trainers import BpeTrainer
@@ -203,15 +252,21 @@ def _vocabulary(kind: str) -> str:
     tokenizer: Tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = lexicon() if kind == "words" else []
     trainer = BpeTrainer(
-        vocab_size=100_000,
-        min_frequency=1,
-        special_tokens=SPECIAL,
-        initial_alphabet=alphabet,
+        vocab_size=size,
+        min_frequency=min_frequency,
+        special_tokens=list(special),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+@cache
+def _vocabulary(kind: str) -> str:
+    """The tokenizer without its template, as JSON."""
+    words = lexicon() if kind == "words" else []
     forms = [form for word in words for form in (word, word.capitalize())]
-    tokenizer.train_from_iterator([text for form in forms for text in (form, f" {form}")], trainer)
-    return tokenizer.to_str()
+    texts = [text for form in forms for text in (form, f" {form}")]
+    return byte_level_bpe(texts, 100_000, SPECIAL, min_frequency=1).to_str()
