@@ -80,6 +80,7 @@ def tests(session: nox.Session) -> None:
             "faiss-cpu",
             "gudhi",
             "wordfreq",
+            "evaluate",
         ),
     )
     workers = ("-n", "2") if (os.cpu_count() or 1) > 1 else ()
