@@ -116,8 +116,34 @@ def test_recorded_weights_are_what_the_guidance_attention_read() -> None:
 def memory_of(model: Any, ids: torch.Tensor, **told: Any) -> torch.Tensor:
     encoded = model.encode_source(ids, None)
     source = model._source(encoded.last_hidden_state, ids, None, None)
-    found: torch.Tensor = model._remember(source, None)[0]
+    found: torch.Tensor = model._remember(source, None, torch.ones(ids.shape))[0]
     return found
+
+
+@pytest.mark.parametrize("mode", ["map", "mean", "sample", "topk", "none", "given"])
+@pytest.mark.parametrize("latent_type", ["sentence", "bernoulli"])
+def test_remembering_what_is_chosen_alone_changes_nothing(latent_type: str, mode: str) -> None:
+    model, batch = guided("bart", latent_type).double(), documents()
+    told: dict[str, Any] = {"guidance_mode": mode}
+    if mode == "given":
+        told = {"guidance": (torch.arange(14) == 6).double().expand(3, -1) * batch["attention_mask"]}
+    torch.manual_seed(3)
+    whole = model(**batch, **told)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        chosen = model(**batch, **told)
+    assert torch.equal(chosen.gate, whole.gate)
+    torch.testing.assert_close(chosen.logits, whole.logits, rtol=0, atol=1e-12)
+
+
+def test_one_sentence_is_remembered_where_one_is_chosen() -> None:
+    model, batch = guided(), documents()
+    with torch.no_grad():
+        encoded = model.get_encoder()(batch["input_ids"], batch["attention_mask"], guidance_mode="map")
+        nothing = model.get_encoder()(batch["input_ids"], batch["attention_mask"], guidance_mode="none")
+    assert encoded.guidance_weights.shape == (3, int((encoded.guidance_gate > 0).sum(1).max()))
+    assert encoded.guidance_cache.shape[4] == encoded.guidance_weights.shape[1] + 1 < 14
+    assert nothing.guidance_weights.tolist() == [[0.0]] * 3
 
 
 @pytest.mark.parametrize("layers", [1, 2])

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["boundary_token_ids", "segment_ids_from_boundaries", "segment_means"]
+__all__ = ["boundary_token_ids", "segment_ids_from_boundaries", "segment_means", "sentences_of"]
 
 _END = re.compile(r"[\"'”’»)\]]*[.!?。！？…]+[\"'”’»)\]]*")
 _MARKS = "Ġ▁Ċ "
@@ -88,3 +88,17 @@ def segment_means(segment_ids: Tensor, segments: int, dtype: torch.dtype) -> Ten
 def _isin(input_ids: Tensor, ids: Collection[int]) -> Tensor:
     wanted: Sequence[int] = sorted(ids)
     return torch.isin(input_ids, torch.tensor(wanted, dtype=input_ids.dtype, device=input_ids.device))
+
+
+def sentences_of(chosen: Tensor, segments: Tensor) -> Tensor:
+    """bool, (B, T): the tokens of the sentences in which one is chosen, since a sentence is remembered whole.
+
+    >>> chosen, segments = torch.tensor([[False, True, False, False]]), torch.tensor([[0, 0, 1, -1]])
+    >>> sentences_of(chosen, segments).tolist()
+    [[True, True, False, False]]
+    """
+    count = max(1, int(segments.max()) + 1)
+    own = segments.clamp(min=0)
+    found = torch.zeros(len(chosen), count, dtype=torch.int8, device=chosen.device)
+    found.scatter_reduce_(1, own, (chosen & (segments >= 0)).to(torch.int8), "amax")
+    return found.gather(1, own).bool() & (segments >= 0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import initialization as init
 
-from .boundaries import segment_ids_from_boundaries, segment_means
+from .boundaries import segment_ids_from_boundaries, segment_means, sentences_of
 from .errors import GuidanceError
 from .heads import BagOfWords, GuidanceMemory, PosteriorHead, PriorHead
 from .latents import latent
@@ -232,8 +232,7 @@ class InductionMixin:
             else:
                 z = self._choose(guidance_mode or self.config.guidance_mode, prior, posterior, source, guidance_k)
             gate = self._gate(z, source)
-        memory, cache = self._remember(source, z)
-        weights = torch.ones(memory.shape[:2], device=memory.device) if gate is None else gate
+        memory, cache, weights = self._remember(source, z, gate)
         words = None
         if self.config.bow and self.training and labels is not None:
             words = self.guidance_words(memory, weights)
@@ -388,15 +387,31 @@ class InductionMixin:
             )
         return gate.masked_fill(source.segments < 0, 0.0)
 
-    def _remember(self, source: EncodedSource, z: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The guidance memory, and its keys and values for every decoder layer; z matters for a gaussian alone."""
-        if source.embedded is not None:
-            memory = self.guidance_memory(source.embedded, source.segments, source.mask)
-        else:
+    def _remember(self, source: EncodedSource, z: Tensor | None, gate: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The guidance memory, its keys and values for every decoder layer, and how much of each place may be read.
+
+        A sentence is remembered by itself, so where no gradient asks what another choice would have said, only what is chosen is
+        remembered. z matters for a gaussian alone.
+        """
+        if source.embedded is None or gate is None:
             assert z is not None
             memory = self.guidance_memory.of_vector(z)
+            gate = torch.ones(memory.shape[:2], device=memory.device)
+        else:
+            embedded, segments, present = source.embedded, source.segments, source.mask
+            if not torch.is_grad_enabled() and not self._recorded():
+                within = sentences_of(gate > 0, segments)
+                kept = within.to(torch.int8).argsort(dim=1, descending=True, stable=True)
+                kept = kept[:, : max(1, int(within.sum(1).max()))]
+                embedded = embedded.gather(1, kept[:, :, None].expand(-1, -1, embedded.shape[2]))
+                segments, present, gate = (x.gather(1, kept) for x in (segments, within, gate))
+            memory = self.guidance_memory(embedded, segments, present)
         caches = [layer.encoder_attn.guidance.keys_values(memory) for layer in self.model.decoder.layers]
-        return memory, torch.stack(caches, dim=1)
+        return memory, torch.stack(caches, dim=1), gate
+
+    def _recorded(self) -> bool:
+        """Whether somebody looks at the attention, to whom each place is a token of the document."""
+        return self.model.decoder.layers[0].encoder_attn.guidance.record is not None
 
     @torch.no_grad()
     def induce_guidance(

@@ -92,11 +92,11 @@ class LikelihoodMixin:
 
     def _nll_given(self, encoded: Any, source: EncodedSource, z: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """-log p(y|x,z), (B,)."""
-        gate, (memory, cache) = self._gate(z, source), self._remember(source, z)
+        _, cache, weights = self._remember(source, z, self._gate(z, source))
         guided = GuidedEncoderOutput(
             last_hidden_state=encoded.last_hidden_state,
             guidance_cache=cache,
-            guidance_weights=torch.ones(memory.shape[:2], device=memory.device) if gate is None else gate,
+            guidance_weights=weights,
         )
         told = {"attention_mask": batch.get("attention_mask"), "encoder_outputs": guided}
         logits = self.forward(

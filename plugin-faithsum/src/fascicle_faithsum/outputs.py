@@ -18,9 +18,9 @@ class GuidedEncoderOutput(BaseModelOutput):
     """What the encoder step hands to the decoder; every tensor has a row per document, so that beams expand it."""
 
     guidance_cache: Tensor | None = None
-    """(B, layers, 2, heads, T + 1, d/heads): keys and values of the guidance memory, and a place for nothing."""
+    """(B, layers, 2, heads, S + 1, d/heads): keys and values of the guidance memory, and a place for nothing."""
     guidance_weights: Tensor | None = None
-    """(B, T): how much of each place of the memory may be read."""
+    """(B, S): how much of each place of the memory may be read; S = T, or the places of chosen sentences alone."""
     guidance_gate: Tensor | None = None
     """(B, T), None for a gaussian."""
     prior: Tensor | None = None
