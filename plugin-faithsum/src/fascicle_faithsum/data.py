@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,8 @@ from fascicle.hf.encoding import Encoder, collate, seq2seq_features
 from fascicle.objects import Data
 
 from .planted import fact_documents
+from .segments import sentence_numbers
+from .tags import lcs_tags, sentence_tags
 from .text import sentence_spans
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def of_documents(
         name: what tables call it.
         parts: `train`, `validation`, `test`, those that exist, with columns `document` (text) and `summary` (list of texts).
         sentences: sentences of each document of a split; joined by spaces they are the document.
-        tags: one number in [0, 1] per sentence; None takes the sentence that shares most words with the first summary.
+        tags: one number in [0, 1] per sentence; None takes the sentence that shares most tokens with the first summary; per
+            token, the longest common subsequence.
         prefix: put before each document.
         max_length: longest input in tokens.
         max_summary: longest summary in tokens.
@@ -77,10 +78,13 @@ def of_documents(
         features = plain(split, model, limit)
         told = sentences(split)
         rows = [prefix + text for text in parts[split]["document"]]
-        marks = tags(split) if tags is not None else _overlaps(told, [s[0] for s in parts[split]["summary"]])
         segments = segment_columns(model.tokenizer, rows, told, [len(ids) for ids in features.columns["input_ids"]])
         features.columns["segment_ids"] = segments
-        features.columns["guidance_tags"] = _tags(unwrapped(model.model).config.latent_type, segments, marks)
+        latent = unwrapped(model.model).config.latent_type
+        if tags is None:
+            features.columns["guidance_tags"] = _found_tags(latent, features.columns)
+        else:
+            features.columns["guidance_tags"] = _given_tags(latent, segments, tags(split))
         return features
 
     return Data(
@@ -118,13 +122,7 @@ def segment_columns(
     encoded = tokenizer(list(texts), return_offsets_mapping=True, truncation=False, verbose=False)
     columns = []
     for row, length in enumerate(lengths):
-        starts = _starts(texts[row], sentences[row])
-        offsets = encoded["offset_mapping"][row]
-        special = [start == end for start, end in offsets]
-        ids = [
-            -1 if special[t] else bisect.bisect_right(starts, _inside(texts[row], *offsets[t])) - 1
-            for t in range(len(offsets))
-        ]
+        ids = sentence_numbers(encoded["offset_mapping"][row], _places(texts[row], sentences[row]))
         columns.append(ids if len(ids) == length else [*ids[: length - 1], -1])  # a cut document keeps its end token
     return columns
 
@@ -260,40 +258,32 @@ def _marks(rows: datasets.Dataset, cfg: FaithsumSummaries, told: list[list[str]]
 # ---- sentences and tokens ------------------------------------------------------------------------------------------------
 
 
-def _starts(text: str, sentences: Sequence[str]) -> list[int]:
-    """Where each sentence begins in the text."""
-    starts, at = [], 0
+def _places(text: str, sentences: Sequence[str]) -> list[tuple[int, int]]:
+    """Where each sentence stands in the text, one after another."""
+    places, at = [], 0
     for sentence in sentences:
-        found = text.find(sentence.strip(), at)
-        at = at if found < 0 else found
-        starts.append(at)
-        at += len(sentence.strip()) if found >= 0 else 0
-    return starts
+        start = max(at, text.find(sentence.strip(), at))
+        at = start + len(sentence.strip())
+        places.append((start, at))
+    return places
 
 
-def _inside(text: str, start: int, end: int) -> int:
-    """The first letter of a token, past the space that some tokenizers count to it."""
-    while start < end - 1 and text[start].isspace():
-        start += 1
-    return start
+def _found_tags(latent: str, columns: Mapping[str, Sequence[Sequence[int]]]) -> list[list[float]]:
+    """What the summary shares with the document: the sentence with most of its tokens, or the longest common subsequence."""
+    tags = []
+    for source, segments, summary in zip(columns["input_ids"], columns["segment_ids"], columns["labels"], strict=True):
+        inside = [i for i, s in zip(source, segments, strict=True) if s >= 0]
+        known = set(inside)
+        wanted = [i for i in summary if i in known]
+        if latent == "sentence":
+            tags.append(sentence_tags(segments, source, wanted).tolist() or [0.0])
+        else:
+            marks = iter(lcs_tags(inside, wanted).tolist())
+            tags.append([float(next(marks)) if s >= 0 else 0.0 for s in segments])
+    return tags
 
 
-def _overlaps(sentences: Sequence[Sequence[str]], summaries: Sequence[str]) -> list[list[float]]:
-    """1 for the sentence that shares most words with the summary, the first of equals; 0 for the others."""
-    marks = []
-    for own, summary in zip(sentences, summaries, strict=True):
-        wanted = set(_words(summary))
-        shared = [len(wanted & set(_words(sentence))) for sentence in own]
-        best = shared.index(max(shared)) if shared else 0
-        marks.append([float(k == best) for k in range(len(own))])
-    return marks
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
-
-
-def _tags(latent: str, segments: Sequence[Sequence[int]], marks: Sequence[Sequence[float]]) -> list[list[float]]:
+def _given_tags(latent: str, segments: Sequence[Sequence[int]], marks: Sequence[Sequence[float]]) -> list[list[float]]:
     """As the latent variable takes them: per sentence, or per token."""
     if latent == "sentence":
         return [[*own[: max(ids, default=0) + 1]] or [0.0] for own, ids in zip(marks, segments, strict=True)]

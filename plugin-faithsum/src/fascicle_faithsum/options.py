@@ -98,7 +98,7 @@ class FaithsumSummaries(HfSummarization):
     """
 
     oracle_column: str | None = None
-    """Column of marks, one per sentence: 1 where the summary is from there. None takes the sentence that shares most words with
+    """Column of marks, one per sentence: 1 where the summary is from there. None takes the sentence that shares most tokens with
     the summary. Only used where `objective.tag_weight` is above 0, and to measure with oracle guidance."""
 
 

@@ -13,7 +13,7 @@ from .errors import GuidanceError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["EncodedDocument", "EncodedDocuments", "boundary_ids", "encode", "encode_documents", "split"]
+__all__ = ["EncodedDocument", "EncodedDocuments", "encode", "encode_documents", "sentence_numbers", "split"]
 
 Span = tuple[int, int]
 
@@ -123,8 +123,8 @@ def encode(
             (0, 0) if apart else (int(a), int(b))
             for (a, b), apart in zip(batch["offset_mapping"][row].tolist(), special, strict=True)
         ]
-        segments = [_sentence(b - 1, spans) if b > a else -1 for a, b in offsets]
-        rows.append(EncodedDocument(text, spans, tuple(offsets), tuple(segments), *_truncated(text, spans, offsets)))
+        segments = tuple(sentence_numbers(offsets, spans))
+        rows.append(EncodedDocument(text, spans, tuple(offsets), segments, *_truncated(text, spans, offsets)))
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     return EncodedDocuments(
         {**inputs, "segment_ids": torch.tensor([document.segments for document in rows])}, tuple(rows)
@@ -141,11 +141,17 @@ def encode_documents(
     return encode(tokenizer, documents, max_length, sentences).inputs
 
 
-def boundary_ids(tokenizer: Any) -> list[int]:
-    """Ids of the tokens that end a sentence, by which a model finds sentences itself."""
-    from .boundaries import boundary_token_ids
+def sentence_numbers(offsets: Sequence[Span], spans: Sequence[Span]) -> list[int]:
+    """The sentence of each token, the one that has its last character; -1 for special tokens and outside of sentences.
 
-    return boundary_token_ids(tokenizer)
+    Args:
+        offsets: character span of each token, empty for special ones.
+        spans: character span of each sentence.
+
+    >>> sentence_numbers([(0, 0), (0, 3), (3, 5), (5, 8)], [(0, 3), (4, 8)])
+    [-1, 0, 1, 1]
+    """
+    return [_sentence(b - 1, spans) if b > a else -1 for a, b in offsets]
 
 
 def _sentence(place: int, spans: Sequence[Span]) -> int:
