@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-TRIES = 12
+TRIES = 40
 
 
-def cpu(*command: str) -> float:
-    """CPU seconds of a Python process, the least of several, so that a busy machine does not decide."""
+def cpu(*command: str, enough: float = 0.0) -> float:
+    """CPU seconds of a Python process, the least of several, so that a busy machine does not decide; no more than are `enough`."""
     best = float("inf")
     # an installed package has its bytecode; where Python may not write it, a source tree would be compiled at every start
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
@@ -22,14 +22,16 @@ def cpu(*command: str) -> float:
         subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        if best <= enough:
+            break
     return best
 
 
 def test_a_terminal_gets_its_table_within_the_budget() -> None:
     """Colours and lines are drawn where somebody looks."""
     code = "import pty, sys; sys.exit(pty.spawn([sys.executable, *sys.argv[1:]], lambda fd: __import__('os').read(fd, 65536)))"
-    plain = cpu("-c", code, "-c", "pass")
-    assert cpu("-c", code, "-m", "fascicle.cli", "plugins") - plain <= 0.200
+    allowed = cpu("-c", code, "-c", "pass") + 0.200
+    assert cpu("-c", code, "-m", "fascicle.cli", "plugins", enough=allowed) <= allowed
 
 
 @pytest.mark.parametrize(
@@ -43,8 +45,8 @@ def test_a_terminal_gets_its_table_within_the_budget() -> None:
     ids=["import", "plugins", "help", "compose"],
 )
 def test_cpu_time_over_bare_python(budget: float, command: tuple[str, ...]) -> None:
-    bare = cpu("-c", "pass")
-    assert cpu(*command) - bare <= budget
+    allowed = cpu("-c", "pass") + budget
+    assert cpu(*command, enough=allowed) <= allowed
 
 
 @pytest.mark.parametrize("command", [["plugins"], ["list"], ["list", "training/hf_lora"], ["run", "--cfg", "job"]])

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from fascicle.errors import ConfigError, FascicleError
 from fascicle.hf.model_options import Tiny
 from fascicle.pipeline import run
 from fascicle.testing.helpers import run_context
+from fascicle_faithsum.data import load as load_data
+from fascicle_faithsum.diagnostics import CollapseMonitor
 from fascicle_faithsum.loading import load
-from fascicle_faithsum.options import FaithsumFaithfulness, FaithsumModel
+from fascicle_faithsum.options import FaithsumFacts, FaithsumFaithfulness, FaithsumModel
+from fascicle_faithsum.recipe import Recipe
+from fascicle_faithsum.trainer import GuidanceCallback
 
 SMALL = (
     "experiment=faithsum_quickstart",
@@ -155,3 +160,46 @@ def test_guidance_is_induced_and_obeyed(tmp_path: Path) -> None:
     assert result.metrics["posterior_faithful"] - result.metrics["faithful"] <= 0.15
     assert result.metrics["kl"] >= 0.5
     assert result.metrics["shuffled_cost"] >= 1.0
+
+
+@pytest.mark.slow
+def test_a_collapsed_latent_is_told(tmp_path: Path) -> None:
+    more = ["model.latent_type=gaussian", "objective=faithsum_elbo", "evaluation.modes=[none]", "training.epochs=4"]
+    result = run(["experiment=faithsum_quickstart", *more, f"run.dir={tmp_path}", "run.device=cpu", "seed=1"])
+    assert result.metrics["collapsed"] == 1.0
+    assert result.metrics["kl"] < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("latent", "fires"), [("gaussian", True), ("sentence", False)])
+def test_the_monitor_fires_on_a_collapsed_run_alone(latent: str, fires: bool, tmp_path: Path) -> None:
+    """In a plain Seq2SeqTrainer, under the plain ELBO."""
+    tiny = Tiny(architecture="bart", hidden_size=48, layers=2, heads=4)
+    loaded = load(FaithsumModel(tiny=tiny, latent_type=latent), run_context(tmp_path))
+    data = load_data(FaithsumFacts(train_rows=2000, validation_rows=64, test_rows=1), run_context(tmp_path))
+    collate = data.collate(loaded)
+    model: Any = loaded.model
+    model.recipe = Recipe(beta=1.0, beta_warmup=0.0, balance=False, tau=1.0, tau_end=1.0, source_dropout=0.0)
+    monitor = CollapseMonitor([collate(list(data.encode("validation", loaded)))])
+    arguments = Seq2SeqTrainingArguments(
+        output_dir=str(tmp_path / "train"),
+        max_steps=300,
+        per_device_train_batch_size=32,
+        learning_rate=2e-3,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        seed=1,
+    )
+    trainer: Any = Seq2SeqTrainer(
+        model,
+        args=arguments,
+        train_dataset=data.encode("train", loaded),
+        data_collator=collate,
+        callbacks=[GuidanceCallback(), monitor],
+    )
+    trainer.train()
+    assert monitor.fired == fires
+    assert [row["step"] for row in monitor.history] == [300]  # early on, every latent is out of use
