@@ -11,6 +11,7 @@ recipe           fields of `Recipe`; None takes its defaults
 bow              whether there is a bag-of-words head
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -31,8 +32,23 @@ _KEYS = [
 ]
 
 
+@dataclass(kw_only=True)
+class GuidanceSettings:
+    """What guidance adds to the configuration of any family."""
+
+    latent_type: str = "sentence"
+    latent_size: int = 32
+    guidance_layers: int = 1
+    guidance_mode: str = "map"
+    guidance_k: int = 3
+    boundary_ids: list[int] | None = None
+    special_ids: list[int] | None = None
+    recipe: dict[str, Any] | None = None
+    bow: bool = False
+
+
 @strict
-class GuidedBartConfig(BartConfig):  # type: ignore[no-untyped-call]
+class GuidedBartConfig(GuidanceSettings, BartConfig):  # type: ignore[no-untyped-call]
     """BART with guidance.
 
     >>> GuidedBartConfig(latent_type="bernoulli").latent_type, GuidedBartConfig().model_type
@@ -42,19 +58,9 @@ class GuidedBartConfig(BartConfig):  # type: ignore[no-untyped-call]
     model_type = "faithsum_guided_bart"
     keys_to_ignore_at_inference = _KEYS
 
-    latent_type: str = "sentence"
-    latent_size: int = 32
-    guidance_layers: int = 1
-    guidance_mode: str = "map"
-    guidance_k: int = 3
-    boundary_ids: list[int] | None = None
-    special_ids: list[int] | None = None
-    recipe: dict[str, Any] | None = None
-    bow: bool = False
-
 
 @strict
-class GuidedMBartConfig(MBartConfig):  # type: ignore[no-untyped-call]
+class GuidedMBartConfig(GuidanceSettings, MBartConfig):  # type: ignore[no-untyped-call]
     """mBART with guidance.
 
     >>> GuidedMBartConfig().guidance_mode
@@ -64,19 +70,9 @@ class GuidedMBartConfig(MBartConfig):  # type: ignore[no-untyped-call]
     model_type = "faithsum_guided_mbart"
     keys_to_ignore_at_inference = _KEYS
 
-    latent_type: str = "sentence"
-    latent_size: int = 32
-    guidance_layers: int = 1
-    guidance_mode: str = "map"
-    guidance_k: int = 3
-    boundary_ids: list[int] | None = None
-    special_ids: list[int] | None = None
-    recipe: dict[str, Any] | None = None
-    bow: bool = False
-
 
 @strict
-class GuidedPegasusConfig(PegasusConfig):  # type: ignore[no-untyped-call]
+class GuidedPegasusConfig(GuidanceSettings, PegasusConfig):  # type: ignore[no-untyped-call]
     """PEGASUS with guidance.
 
     >>> GuidedPegasusConfig().guidance_layers
@@ -85,16 +81,6 @@ class GuidedPegasusConfig(PegasusConfig):  # type: ignore[no-untyped-call]
 
     model_type = "faithsum_guided_pegasus"
     keys_to_ignore_at_inference = _KEYS
-
-    latent_type: str = "sentence"
-    latent_size: int = 32
-    guidance_layers: int = 1
-    guidance_mode: str = "map"
-    guidance_k: int = 3
-    boundary_ids: list[int] | None = None
-    special_ids: list[int] | None = None
-    recipe: dict[str, Any] | None = None
-    bow: bool = False
 
 
 for _config in (GuidedBartConfig, GuidedMBartConfig, GuidedPegasusConfig):
