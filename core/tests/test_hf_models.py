@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from hf_workers import convert
+from transformers import T5Config, T5ForConditionalGeneration
 
 from fascicle.config import check_option
 from fascicle.context import RunContext
@@ -178,6 +179,23 @@ def test_without_a_head_there_is_only_the_encoder(run: RunContext, tmp_path: Pat
 def test_dropout_before_the_head_is_set(run: RunContext, tmp_path: Path) -> None:
     loaded = load_model(HfClassifier(sources=[str(saved(tmp_path / "saved"))], dropout=0.4), run)
     assert loaded.model.dropout.p == 0.4
+
+
+@pytest.mark.parametrize(("kind", "name"), [("bert", "attention_probs_dropout_prob"), ("bart", "attention_dropout")])
+def test_dropout_of_attention_weights_is_set_apart(run: RunContext, tmp_path: Path, kind: Any, name: str) -> None:
+    option = HfClassifier if kind == "bert" else HfSeq2Seq
+    folder = saved(tmp_path / "saved", architecture=kind, dropout=0.2)
+    for told in (None, 0.0, 0.3):
+        config = load_model(option(sources=[str(folder)], attention_dropout=told), run).model.config
+        assert getattr(config, name) == (0.2 if told is None else told)
+        assert (config.hidden_dropout_prob if kind == "bert" else config.dropout) == 0.2
+
+
+def test_a_model_without_dropout_of_attention_weights_is_told(run: RunContext, tmp_path: Path) -> None:
+    config = T5Config(vocab_size=8, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
+    with pytest.raises(ConfigError, match=r"attention_dropout: got 0.0, but a t5 has no dropout of attention weights"):
+        load_model(HfSeq2Seq(sources=[str(tmp_path / "t5")], attention_dropout=0.0), run)
 
 
 def test_a_decoder_without_pad_token_pads_with_its_end(run: RunContext, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from fascicle_sief.document import Document, Mention, Relation
 from fascicle_sief.errors import ModelError
 from fascicle_sief.features import DocumentEncoder, collate
 from fascicle_sief.inference import encoder_of
-from fascicle_sief.modeling import RelationConfig, RelationModel, _bucket, _GraphHead, _Mentions
+from fascicle_sief.modeling import RelationConfig, RelationModel, _bucket, _GraphHead, _Lstm, _Mentions
 from fascicle_sief.objective import Focusing
 
 if TYPE_CHECKING:
@@ -53,6 +53,26 @@ def long_document(sentences: int, title: str = "long") -> Document:
 
 
 # ---- batches -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_bilstm_is_the_packed_one() -> None:
+    torch.manual_seed(0)
+    ours = _Lstm(RelationConfig(base="bilstm", relations=["r"], hidden=8, embedding=2), width=3).double()
+    theirs = torch.nn.LSTM(7, 4, batch_first=True, bidirectional=True).double()
+    with torch.no_grad():
+        for name, weight in theirs.named_parameters():
+            half = ours.from_end if name.endswith("_reverse") else ours.from_start
+            weight.copy_(half.get_parameter(name.removesuffix("_reverse")))
+    lengths = torch.tensor([6, 1, 4, 6])
+    mask = (torch.arange(6) < lengths[:, None]).long()
+    x = torch.randn(4, 6, 7, dtype=torch.float64, requires_grad=True)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    expected = torch.nn.utils.rnn.pad_packed_sequence(theirs(packed)[0], batch_first=True, total_length=6)[0]
+    got = ours.read(x, mask)
+    assert torch.allclose(got, expected, rtol=0, atol=1e-12)
+    weights = torch.randn_like(got)
+    (ours_grad,), (theirs_grad,) = (torch.autograd.grad((y * weights).sum(), x) for y in (got, expected))
+    assert torch.allclose(ours_grad, theirs_grad, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("base", BASES)

@@ -61,16 +61,16 @@ def load(cfg: FaithsumModel, run: RunContext) -> LoadedModel:
 def _base(cfg: FaithsumModel, run: RunContext) -> LoadedModel:
     if cfg.tiny is not None:
         return load_tiny(cfg.tiny, run)
+    common: dict[str, Any] = {
+        "sources": cfg.sources,
+        "name": cfg.name,
+        "max_length": cfg.max_length,
+        "attention": cfg.attention,
+        "attention_dropout": cfg.attention_dropout,
+    }
     if not cfg.warm_start:
-        return load_seq2seq(
-            HfSeq2Seq(sources=cfg.sources, name=cfg.name, max_length=cfg.max_length, attention=cfg.attention), run
-        )
-    encoder = load_classifier(
-        HfClassifier(
-            sources=cfg.sources, name=cfg.name, head="none", max_length=cfg.max_length, attention=cfg.attention
-        ),
-        run,
-    )
+        return load_seq2seq(HfSeq2Seq(**common), run)
+    encoder = load_classifier(HfClassifier(**common, head="none"), run)
     with seeded(run.seed):
         made: Any = bart_from_bert(encoder.model, encoder.tokenizer, decoder_layers=cfg.decoder_layers)
     return dataclasses.replace(encoder, model=made.to(run.device), task="seq2seq", name=f"{encoder.name}-bart")

@@ -50,6 +50,8 @@ class FaithsumModel:
     """Longest input in tokens; None takes what the tokenizer and the positions of the model allow."""
     attention: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = None
     """Implementation of the base's attention; None leaves transformers' choice."""
+    attention_dropout: Annotated[float, Interval(ge=0, lt=1)] | None = None
+    """Dropout of the base's attention weights in training; None takes the checkpoint's. 0 saves half the time on a CPU."""
 
     def __post_init__(self) -> None:
         if not self.sources and self.tiny is None:
@@ -62,6 +64,10 @@ class FaithsumModel:
         if self.tiny is not None and self.warm_start:
             raise ValueError(
                 "warm_start: got true beside tiny; a random model has nothing to start from, set one of them"
+            )
+        if self.tiny is not None and self.attention_dropout is not None:
+            raise ValueError(
+                f"attention_dropout: got {self.attention_dropout} beside tiny, which has one dropout for all; set tiny.dropout"
             )
 
 

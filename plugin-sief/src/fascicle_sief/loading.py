@@ -34,7 +34,9 @@ def load(cfg: SiefModel, run: RunContext) -> LoadedModel:
     if cfg.tiny is not None:
         encoder = load_tiny(dataclasses.replace(cfg.tiny, head="none"), run)
     else:
-        encoder = load_classifier(HfClassifier(sources=cfg.sources, name=cfg.name, head="none"), run)
+        encoder = load_classifier(
+            HfClassifier(sources=cfg.sources, name=cfg.name, head="none", attention_dropout=cfg.attention_dropout), run
+        )
     longest = encoder.extra.get("max_length") or cfg.window
     with seeded(run.seed):
         model: Any = RelationModel.on(

@@ -9,6 +9,8 @@ from annotated_types import Ge, Interval
 
 __all__ = ["HfCausalLm", "HfClassifier", "HfSeq2Seq", "Tiny"]
 
+AttentionDropout = Annotated[float, Interval(ge=0, lt=1)]
+
 
 @dataclass(kw_only=True)
 class _Pretrained:
@@ -61,6 +63,9 @@ class HfClassifier(_Pretrained):
     """Outputs of the head; None takes the classes of the data (1 for regression)."""
     dropout: Annotated[float, Interval(ge=0, lt=1)] | None = None
     """Dropout before the head; None takes the checkpoint's. 0.1 is usual."""
+    attention_dropout: AttentionDropout | None = None
+    """Dropout of attention weights in training; None takes the checkpoint's. 0 lets fused attention run where it knows no dropout:
+    half the time of a step of 256 tokens on a CPU."""
 
 
 @dataclass(kw_only=True)
@@ -70,6 +75,9 @@ class HfSeq2Seq(_Pretrained):
     >>> HfSeq2Seq(sources=["hub:facebook/bart-base"], max_length=512).max_length
     512
     """
+
+    attention_dropout: AttentionDropout | None = None
+    """Dropout of attention weights in training; None takes the checkpoint's. 0 lets fused attention run where it knows no dropout."""
 
 
 @dataclass(kw_only=True)

@@ -275,6 +275,8 @@ def _find(options: HfCausalLm | HfClassifier | HfSeq2Seq, option: str) -> _Found
             "convert them with transformers: model.save_pretrained(folder)"
         )
     config = in_memory[0].config if in_memory is not None else _config(folder or path)
+    if not isinstance(options, HfCausalLm) and options.attention_dropout is not None:
+        _drop_attention(config, options.attention_dropout)
     return _Found(
         option=option, resolved=resolved, weights=gguf or path, folder=folder, config=config, in_memory=in_memory
     )
@@ -291,6 +293,15 @@ def _config(folder: Path) -> PretrainedConfig:
     except (OSError, ValueError, KeyError) as error:
         raise SourceError(f"{folder}/config.json cannot be used: {error}") from error
     return config
+
+
+def _drop_attention(config: PretrainedConfig, share: float) -> None:
+    names = [name for name in ("attention_dropout", "attention_probs_dropout_prob", "attn_dropout") if hasattr(config, name)]
+    if not names:
+        raise ConfigError(
+            f"model.attention_dropout: got {share}, but a {config.model_type} has no dropout of attention weights apart; leave it null"
+        )
+    setattr(config, names[0], share)
 
 
 def _number_of_labels(told: int | None, run: RunContext) -> int:
