@@ -497,9 +497,10 @@ class _GraphHead(nn.Module):
         nodes = torch.cat(bank, -1)[:, S:]  # (B, M, bank): the sentences are not read out
         entities = _mean(mentions.members(mentions.count(pairs)), nodes)
         b, h, t = pairs.unbind(1)
-        near = self.of_distance(self.distance.weight)[_bucket(distances)]
-        hidden = self.head_of(entities)[b, h] + self.tail_of(entities)[b, t] + near
-        logits: Tensor = self.out(self.dropout(hidden.relu()))
+        hidden = self.head_of(entities)[b, h]  # (N, 2 bank), the largest of all: what follows changes it in place
+        hidden += self.tail_of(entities)[b, t]
+        hidden += self.of_distance(self.distance.weight)[_bucket(distances)]
+        logits: Tensor = self.out(self.dropout(hidden.relu_()))
         return logits
 
     @staticmethod
