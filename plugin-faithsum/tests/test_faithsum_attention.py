@@ -56,9 +56,12 @@ def test_both_ways_of_reading_are_the_formula(name: str, scale: float) -> None:
         torch.testing.assert_close(expected, attention.out_proj.bias.expand_as(expected))
 
 
+@pytest.mark.parametrize("scale", [1.0, 3.0])
 @pytest.mark.parametrize("name", GATES)
-def test_the_gradient_by_the_gate_is_that_of_the_formula(name: str) -> None:
-    attention, hidden, memory = pieces()
+def test_the_gradient_by_the_gate_is_the_slope_where_it_is_open_and_what_opening_changes_where_it_is_closed(
+    name: str, scale: float
+) -> None:
+    attention, hidden, memory = pieces(scale)
     gate, direction = torch.tensor(GATES[name]).double(), torch.randn(2, 3, 8).double()
 
     def loss(told: torch.Tensor) -> torch.Tensor:
@@ -70,9 +73,36 @@ def test_the_gradient_by_the_gate_is_that_of_the_formula(name: str) -> None:
     for b in range(2):
         for t in range(5):
             step = torch.zeros_like(gate)
-            step[b, t] = 1e-5
-            slope = (loss(gate + step) - loss(gate - step)) / 2e-5
-            torch.testing.assert_close(leaf.grad[b, t], slope, rtol=1e-5, atol=1e-7)
+            step[b, t] = 1e-6 if gate[b, t] else 1.0
+            expected = (loss(gate + step) - loss(gate - step)) / 2e-6 if gate[b, t] else loss(gate + step) - loss(gate)
+            if scale == 1 or not gate[b, t]:
+                torch.testing.assert_close(leaf.grad[b, t], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_the_gradient_by_a_closed_sentence_is_what_opening_it_changes() -> None:
+    attention, hidden, memory = pieces(3.0)
+    gate, segments = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 0, 1, 0]]).double(), torch.tensor([[0, 0, 1, 1, 2], [0, 0, 1, 2, -1]])
+    direction = torch.randn(2, 3, 8).double()
+    leaf = gate.clone().requires_grad_()
+    (attention(hidden, attention.keys_values(memory), leaf, segments) * direction).sum().backward()
+    assert leaf.grad is not None
+    now = (formula(attention, hidden, memory, gate) * direction).sum()
+    for b, k in ((0, 1), (0, 2), (1, 0), (1, 1)):
+        of = (segments == k) & (torch.arange(2)[:, None] == b)
+        opened = (formula(attention, hidden, memory, gate + of) * direction).sum()
+        torch.testing.assert_close(leaf.grad[of].sum(), opened - now)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_gradient_by_the_gate_is_bounded_whatever_the_scores(dtype: torch.dtype) -> None:
+    attention, hidden, memory = (x.to(dtype) for x in pieces(20.0))
+    gate = torch.tensor(GATES["one sentence"], dtype=dtype, requires_grad=True)
+    segments = torch.tensor([[0, 1, 1, 2, 2]] * 2)
+    keys_values = attention.keys_values(memory)
+    attention(hidden, keys_values, gate, segments).sum().backward()
+    assert gate.grad is not None
+    largest = attention.out_proj.weight.sum(0).abs().amax() * keys_values[:, 1].abs().amax() * hidden.shape[1] * 8
+    assert gate.grad.abs().max() <= 2 * largest
 
 
 def test_a_high_score_of_what_is_no_guidance_takes_nothing_from_what_is() -> None:
@@ -81,9 +111,9 @@ def test_a_high_score_of_what_is_no_guidance_takes_nothing_from_what_is() -> Non
     keys = torch.tensor([400.0, 0.5, -0.5])[None, None, :, None].expand(1, 2, 3, 4)  # scores 800, 1, -1
     gate = torch.tensor([[0.0, 1.0, 1.0]], requires_grad=True)
     keys_values = [torch.nn.functional.pad(kv, (0, 0, 0, 1)) for kv in (keys, values)]  # a place for nothing
-    found = attention._attend(query, *keys_values, gate, 0.0)
+    found = attention._attend(query, *keys_values, gate, 0.0, None)
     with torch.no_grad():
-        torch.testing.assert_close(found, attention._attend(query, *keys_values, gate, 0.0))
+        torch.testing.assert_close(found, attention._attend(query, *keys_values, gate, 0.0, None))
     found.sum().backward()
     assert gate.grad is not None
     assert gate.grad.isfinite().all()

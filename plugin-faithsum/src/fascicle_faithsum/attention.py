@@ -4,8 +4,10 @@
     a_t = g_t exp(s_t) / (1 + sum_j g_j exp(s_j)),    s_t = (W_q h) . (W_k G_t) / sqrt(d/heads)
 
 G is the guidance memory (B, T, d), g the gate (B, T): what is no guidance cannot be read, and the 1 lets a query read nothing. The
-gate weighs what is read and never what is remembered, so that the derivative by the gate of a sentence that was not chosen says
-what reading it would have changed. GSum (Dou et al. 2021) and LQSum give guidance a block of its own, with its own residual and
+gate weighs what is read and never what is remembered, so that the gradient by the gate of a sentence that was not chosen can say
+what reading it would have changed. The derivative at g = 0 says it only for a small step, and is e^s times too large for a sentence
+of high scores s (some 1e8 on a warm start from MiniLM); in training it is the secant to g = 1 instead, which is at most what was
+read (`GuidanceAttention`). GSum (Dou et al. 2021) and LQSum give guidance a block of its own, with its own residual and
 LayerNorm; in a post-LN decoder such a block changes a pretrained model even when it adds zero. A term inside an existing residual
 does not (our choice): with W_o = 0 the model is the base, for post-LN and pre-LN alike. Keys and values of G are made once per
 document for all layers; a decoding step only attends.
@@ -67,22 +69,27 @@ class MultiHeadAttention(nn.Module):
         """(B, T, d) -> (B, 2, h, T, d/h): keys, then values."""
         return torch.stack([self._split(self.k_proj(memory)), self._split(self.v_proj(memory))], dim=1)
 
-    def forward(self, hidden: Tensor, keys_values: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, hidden: Tensor, keys_values: Tensor, mask: Tensor | None = None, segments: Tensor | None = None
+    ) -> Tensor:
         """What the queries read.
 
         Args:
             hidden: (B, N, d).
             keys_values: (B, 2, h, T, d/h), of `keys_values`.
             mask: bool, (B, 1, 1, T), true where there is something to read; None is everywhere.
+            segments: (B, T), the sentence of each place, for the gradient by a gate; has no effect where there is none.
         """
         query = self._split(self.q_proj(hidden))  # (B, h, N, d/h)
         keys, values = keys_values.unbind(1)
         dropout = self.dropout if self.training else 0.0
-        read = self._attend(query, keys.to(query.dtype), values.to(query.dtype), mask, dropout)
+        read = self._attend(query, keys.to(query.dtype), values.to(query.dtype), mask, dropout, segments)
         out: Tensor = self.out_proj(read.transpose(1, 2).flatten(2))  # (B, N, d)
         return out
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    def _attend(
+        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout: float, _: Tensor | None
+    ) -> Tensor:
         return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, dropout_p=dropout)
 
     def _split(self, states: Tensor) -> Tensor:
@@ -91,6 +98,10 @@ class MultiHeadAttention(nn.Module):
 
 class GuidanceAttention(MultiHeadAttention):
     """The guidance term of one decoder layer. Its weights can be recorded: `record_guidance_attention`.
+
+    With S the sum of what is read, R_k that of an unread sentence k (of a token, where no sentences are told) were its gate 1, and v_k
+    the mean that a query would read there, opening the gate moves what is read, m, by R_k / (S + R_k) (v_k - m). The derivative at 0
+    is R_k / S (v_k - m); so the gradient by a gate that is 0 is multiplied by S / (S + R_k).
 
     Args:
         layer: number of the decoder layer.
@@ -105,7 +116,9 @@ class GuidanceAttention(MultiHeadAttention):
         """(B, T, d) -> (B, 2, h, T + 1, d/h): the last place, key and value 0, is for reading nothing."""
         return F.pad(super().keys_values(memory), (0, 0, 0, 1))
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    def _attend(
+        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout: float, segments: Tensor | None
+    ) -> Tensor:
         """`mask` is the gate, (B, T) in [0, 1]."""
         assert mask is not None
         gate = F.pad(mask, (0, 1), value=1.0)[:, None, None, :]  # (B, 1, 1, T + 1)
@@ -114,11 +127,26 @@ class GuidanceAttention(MultiHeadAttention):
         gate = gate.to(torch.promote_types(query.dtype, torch.float32))
         scores = (query @ keys.mT).to(gate.dtype) * query.shape[-1] ** -0.5  # (B, h, N, T + 1)
         highest = scores.detach().masked_fill(gate == 0, 0.0).amax(-1, keepdim=True)
-        read = (scores - highest).clamp(max=30).exp() * gate  # only what is not read can be above 0
+        odds = (scores - highest).clamp(max=30).exp()  # only what is not read can be above 1
+        if gate.requires_grad:
+            odds = odds * _secant(odds.detach(), gate.detach(), segments)
+        read = odds * gate
         weights = (read / read.sum(-1, keepdim=True)).to(query.dtype)
         if self.record is not None:
             self.record.steps.setdefault(self.layer, []).append(weights[..., :-1].detach())
         return F.dropout(weights, dropout) @ values
+
+
+def _secant(odds: Tensor, gate: Tensor, segments: Tensor | None) -> Tensor:
+    """S / (S + R_k) where the gate is 0, else 1: (B, h, N, T + 1), as the odds; segments (B, T)."""
+    read = (odds * gate).sum(-1, keepdim=True)
+    closed = gate == 0
+    unread = odds.masked_fill(~closed, 0.0)
+    if segments is not None:
+        groups = F.one_hot(segments.clamp(min=-1) + 1).to(odds.dtype)  # (B, T, K + 1); the first is outside all sentences
+        groups = F.pad(groups, (0, 0, 0, 1))[:, None]  # the place for nothing is in none
+        unread = (unread @ groups) @ groups.mT
+    return torch.where(closed, read / (read + unread), 1.0)
 
 
 @dataclass
@@ -182,6 +210,7 @@ class _Guided:
         *args: Any,
         guidance_cache: Tensor | None = None,
         guidance_weights: Tensor | None = None,
+        guidance_segments: Tensor | None = None,
         source_keep: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
@@ -191,13 +220,15 @@ class _Guided:
             hidden_states: (B, N, d).
             guidance_cache: (B, layers, 2, h, T + 1, d/h): keys and values of the guidance memory; None leaves the term out.
             guidance_weights: (B, T), the gate.
+            guidance_segments: (B, T), the sentence of each place, for the gradient by the gate; None takes each token by itself.
             source_keep: (B,): 0 switches the source attention of a document off.
         """
         out, weights = super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]
         if source_keep is not None:
             out = out * source_keep.to(out.dtype)[:, None, None]
         if guidance_cache is not None:
-            out = out + self.guidance(hidden_states, guidance_cache[:, self.guidance.layer], guidance_weights)
+            cache = guidance_cache[:, self.guidance.layer]
+            out = out + self.guidance(hidden_states, cache, guidance_weights, guidance_segments)
         return out, weights
 
 

@@ -96,6 +96,7 @@ class GuidedMixin(LikelihoodMixin, InductionMixin):
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=False if labels is not None else use_cache,
             **self._read(encoded),
+            guidance_segments=encoded.segments if training and self.family.name == "sentence" else None,
             source_keep=self._source_keep(encoded.last_hidden_state) if training else None,
             return_dict=True,
             **kwargs,
