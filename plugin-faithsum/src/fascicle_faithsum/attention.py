@@ -175,7 +175,7 @@ def record_guidance_attention(model: nn.Module) -> Iterator[GuidanceRecord]:
 
     Teacher forcing (a forward with `labels` or `decoder_input_ids`) is what to use it with: beams change places between steps.
 
-    >>> attention = GuidanceAttention(8, 2, layer=0)
+    >>> attention = GuidanceAttention(8, 2, layer=0, bias=False)
     >>> with record_guidance_attention(attention) as record:
     ...     _ = attention(torch.zeros(1, 3, 8), attention.keys_values(torch.zeros(1, 5, 8)), torch.ones(1, 5))
     >>> record.weights().shape, round(record.weights()[0, 0, 0, 0].sum().item(), 4)  # five tokens, and nothing

@@ -11,7 +11,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .errors import GuidanceError
 from .induction import InductionMixin
-from .likelihood import LikelihoodMixin, document_nll, evaluating, smoothing_nll
+from .likelihood import LikelihoodMixin, document_nll, evaluating, smoothed_nll
 from .outputs import GuidedEncoderOutput, GuidedOutput
 from .recipe import guided_loss
 
@@ -110,7 +110,11 @@ class GuidedMixin(LikelihoodMixin, InductionMixin):
         )
         if labels is None:
             return output
-        nll = output.nll = document_nll(outputs.logits, labels)
+        smooth = None
+        if training and self.recipe.label_smoothing:
+            output.nll, smooth = smoothed_nll(outputs.logits, labels)
+        else:
+            output.nll = document_nll(outputs.logits, labels)
         if encoded.posterior is not None:
             output.kl = self.family.kl(encoded.posterior, encoded.prior, encoded.z_mask)
         count = (labels != -100).sum() if num_items_in_batch is None else num_items_in_batch
@@ -121,9 +125,9 @@ class GuidedMixin(LikelihoodMixin, InductionMixin):
                 "decoder_attention_mask": decoder_attention_mask,
                 "decoder_inputs_embeds": decoder_inputs_embeds,
             }
-            output.loss, output.parts = self._training_loss(output, encoded, labels, guidance_tags, count, told)
+            output.loss, output.parts = self._training_loss(output, encoded, labels, guidance_tags, count, told, smooth)
         else:
-            output.loss = nll.sum() / count
+            output.loss = output.nll.sum() / count
         return output
 
     def _training_loss(
@@ -134,6 +138,7 @@ class GuidedMixin(LikelihoodMixin, InductionMixin):
         tags: Tensor | None,
         count: Tensor | int,
         told: dict[str, Tensor | None],
+        smooth: Tensor | None,
     ) -> tuple[Tensor, dict[str, Any]]:
         recipe, bow = self.recipe, None
         if self.family.name != "sentence" and (recipe.teacher_weight or not recipe.through_draw):
@@ -152,7 +157,7 @@ class GuidedMixin(LikelihoodMixin, InductionMixin):
             posterior=output.posterior,
             mask=encoded.z_mask,
             count=count,
-            smooth=smoothing_nll(output.logits, labels) if recipe.label_smoothing else None,
+            smooth=smooth,
             tags=None if tags is None or not recipe.tag_weight else self._fitted_tags(tags, encoded),
             bow=bow,
             teacher=self._teacher(recipe, encoded, labels, told) if recipe.teacher_weight else None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .outputs import EncodedSource
 
-__all__ = ["LikelihoodMixin", "document_nll", "evaluating", "smoothing_nll"]
+__all__ = ["LikelihoodMixin", "document_nll", "evaluating", "smoothed_nll"]
 
 
 class LikelihoodMixin:
@@ -123,10 +123,22 @@ def document_nll(logits: Tensor, labels: Tensor) -> Tensor:
     >>> document_nll(torch.zeros(1, 2, 4), torch.tensor([[3, -100]])).exp()
     tensor([4.])
     """
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    return F.cross_entropy(wide.transpose(1, 2), labels, ignore_index=-100, reduction="none").sum(1)  # (B, N) -> (B,)
+    wide = _wide(logits)
+    return F.cross_entropy(wide.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none").view_as(labels).sum(1)
 
 
-def smoothing_nll(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over the vocabulary of -log p, summed over the target tokens, (B,)."""
-    return (-logits.float().log_softmax(-1).mean(-1)).masked_fill(labels == -100, 0.0).sum(1)
+def smoothed_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """`document_nll`, and the mean over the vocabulary of -log p, summed over the target tokens alike: both from one softmax.
+
+    >>> [x.exp() for x in smoothed_nll(torch.zeros(1, 2, 4), torch.tensor([[3, -100]]))]
+    [tensor([4.]), tensor([4.])]
+    """
+    log_p = _wide(logits).log_softmax(-1)
+    absent = labels == -100
+    chosen = log_p.gather(-1, labels.masked_fill(absent, 0)[..., None]).squeeze(-1)
+    nll, smooth = (-x.masked_fill(absent, 0.0).sum(1) for x in (chosen, log_p.mean(-1)))
+    return nll, smooth
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()

@@ -12,7 +12,7 @@ from fascicle.objects import LossOutput
 from .data import is_guided, unwrapped
 from .diagnostics import active_units
 from .errors import GuidanceError
-from .likelihood import document_nll, smoothing_nll
+from .likelihood import smoothed_nll
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Guided:
         labels = batch["labels"]
         outputs = model(**batch)
         count = count_targets(batch, shifted=False).clamp(min=1) if num_items is None else num_items
-        nll, smooth = document_nll(outputs.logits, labels), smoothing_nll(outputs.logits, labels)
+        nll, smooth = smoothed_nll(outputs.logits, labels)
         mixed = (1 - self.recipe.label_smoothing) * nll + self.recipe.label_smoothing * smooth
         return LossOutput(loss=mixed.sum() / count, outputs=outputs, scaled=num_items is not None)
 
