@@ -194,7 +194,7 @@ def test_dropout_of_attention_weights_is_set_apart(run: RunContext, tmp_path: Pa
 def test_a_model_without_dropout_of_attention_weights_is_told(run: RunContext, tmp_path: Path) -> None:
     config = T5Config(vocab_size=8, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
-    with pytest.raises(ConfigError, match=r"attention_dropout: got 0.0, but a t5 has no dropout of attention weights"):
+    with pytest.raises(ConfigError, match=r"attention_dropout: got 0.0, but a t5 has no such dropout apart"):
         load_model(HfSeq2Seq(sources=[str(tmp_path / "t5")], attention_dropout=0.0), run)
 
 

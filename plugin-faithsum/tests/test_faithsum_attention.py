@@ -81,7 +81,10 @@ def test_the_gradient_by_the_gate_is_the_slope_where_it_is_open_and_what_opening
 
 def test_the_gradient_by_a_closed_sentence_is_what_opening_it_changes() -> None:
     attention, hidden, memory = pieces(3.0)
-    gate, segments = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 0, 1, 0]]).double(), torch.tensor([[0, 0, 1, 1, 2], [0, 0, 1, 2, -1]])
+    gate, segments = (
+        torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 0, 1, 0]]).double(),
+        torch.tensor([[0, 0, 1, 1, 2], [0, 0, 1, 2, -1]]),
+    )
     direction = torch.randn(2, 3, 8).double()
     leaf = gate.clone().requires_grad_()
     (attention(hidden, attention.keys_values(memory), leaf, segments) * direction).sum().backward()

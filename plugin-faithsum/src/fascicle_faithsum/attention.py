@@ -99,9 +99,9 @@ class MultiHeadAttention(nn.Module):
 class GuidanceAttention(MultiHeadAttention):
     """The guidance term of one decoder layer. Its weights can be recorded: `record_guidance_attention`.
 
-    With S the sum of what is read, R_k that of an unread sentence k (of a token, where no sentences are told) were its gate 1, and v_k
-    the mean that a query would read there, opening the gate moves what is read, m, by R_k / (S + R_k) (v_k - m). The derivative at 0
-    is R_k / S (v_k - m); so the gradient by a gate that is 0 is multiplied by S / (S + R_k).
+    With S the sum of what is read, R_k that of an unread sentence k (of a token, where no sentences are told) were its gate 1, and
+    v_k the mean that a query would read there, opening the gate moves what is read, m, by R_k / (S + R_k) (v_k - m). The derivative
+    at 0 is R_k / S (v_k - m); so the gradient by a gate that is 0 is multiplied by S / (S + R_k).
 
     Args:
         layer: number of the decoder layer.
@@ -143,7 +143,9 @@ def _secant(odds: Tensor, gate: Tensor, segments: Tensor | None) -> Tensor:
     closed = gate == 0
     unread = odds.masked_fill(~closed, 0.0)
     if segments is not None:
-        groups = F.one_hot(segments.clamp(min=-1) + 1).to(odds.dtype)  # (B, T, K + 1); the first is outside all sentences
+        groups = F.one_hot(segments.clamp(min=-1) + 1).to(
+            odds.dtype
+        )  # (B, T, K + 1); the first is outside all sentences
         groups = F.pad(groups, (0, 0, 0, 1))[:, None]  # the place for nothing is in none
         unread = (unread @ groups) @ groups.mT
     return torch.where(closed, read / (read + unread), 1.0)
@@ -151,10 +153,12 @@ def _secant(odds: Tensor, gate: Tensor, segments: Tensor | None) -> Tensor:
 
 @dataclass
 class GuidanceRecord:
-    """Guidance attention weights that `record_guidance_attention` collected."""
+    """Attention weights that `record_guidance_attention` collected."""
 
     steps: dict[int, list[Tensor]] = field(default_factory=dict)
     """Decoder layer -> one (B, h, N, T) per call of the layer: one call where targets are given, one per token in generation."""
+    source_steps: dict[int, list[Tensor]] = field(default_factory=dict)
+    """Likewise of the attention to the source."""
 
     def weights(self) -> Tensor:
         """(layers, B, h, N, T), calls one after another along N; a row sums to less than 1 by what was read of nothing.
@@ -162,18 +166,36 @@ class GuidanceRecord:
         Raises:
             ValueError: nothing was recorded.
         """
-        if not self.steps:
-            raise ValueError(
-                "guidance attention: nothing was recorded; expected a forward of a guided model inside the block"
-            )
-        return torch.stack([torch.cat(self.steps[layer], dim=2) for layer in sorted(self.steps)])
+        return _stacked(self.steps, "guidance")
+
+    def source_weights(self) -> Tensor:
+        """(layers, B, h, N, T), of the base's own attention to the source; a row sums to 1.
+
+        Raises:
+            ValueError: nothing was recorded; the model's attention must be eager for it.
+        """
+        return _stacked(self.source_steps, "source")
+
+
+def _stacked(steps: dict[int, list[Tensor]], what: str) -> Tensor:
+    if not steps:
+        raise ValueError(
+            f"{what} attention: nothing was recorded; expected a forward of a guided model inside the block"
+            + ("" if what == "guidance" else ", with source=True")
+        )
+    return torch.stack([torch.cat(steps[layer], dim=2) for layer in sorted(steps)])
 
 
 @contextmanager
-def record_guidance_attention(model: nn.Module) -> Iterator[GuidanceRecord]:
+def record_guidance_attention(model: nn.Module, *, source: bool = False) -> Iterator[GuidanceRecord]:
     """Collect the guidance attention weights of what runs inside the block.
 
     Teacher forcing (a forward with `labels` or `decoder_input_ids`) is what to use it with: beams change places between steps.
+
+    Args:
+        model: a guided model of this package, or a part of one.
+        source: the weights of the attention to the source as well; inside the block the whole model's attention is eager, since
+            fused implementations keep no weights.
 
     >>> attention = GuidanceAttention(8, 2, layer=0, bias=False)
     >>> with record_guidance_attention(attention) as record:
@@ -183,13 +205,19 @@ def record_guidance_attention(model: nn.Module) -> Iterator[GuidanceRecord]:
     """
     record = GuidanceRecord()
     found = [module for module in model.modules() if isinstance(module, GuidanceAttention)]
+    net: Any = model
+    before = net.config._attn_implementation if source else None
     for module in found:
         module.record = record
+    if source:
+        net.set_attn_implementation("eager")
     try:
         yield record
     finally:
         for module in found:
             module.record = None
+        if source:
+            net.set_attn_implementation(before)
 
 
 class _Guided:
@@ -224,6 +252,8 @@ class _Guided:
             source_keep: (B,): 0 switches the source attention of a document off.
         """
         out, weights = super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]
+        if self.guidance.record is not None and weights is not None:
+            self.guidance.record.source_steps.setdefault(self.guidance.layer, []).append(weights.detach())
         if source_keep is not None:
             out = out * source_keep.to(out.dtype)[:, None, None]
         if guidance_cache is not None:

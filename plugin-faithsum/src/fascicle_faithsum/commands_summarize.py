@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import operator
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -38,7 +40,8 @@ def summarize_command(argv: Sequence[str]) -> int:
     parser.add_argument("--beams", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--page", type=Path, help="write a page: the first summary and the model's own guidance (map)")
+    parser.add_argument("--page", type=Path, help="write a page: the first summaries and what guided them")
+    parser.add_argument("--page-rows", type=int, default=5, help="summaries on the page")
     options = parser.parse_args(list(argv))
     if not (options.model / "config.json").is_file():
         raise GuidanceError(f"model: {options.model} has no config.json; expected the folder of a guided model")
@@ -46,8 +49,8 @@ def summarize_command(argv: Sequence[str]) -> int:
         raise GuidanceError(f"--in: {options.source} is no file; expected documents, one per line, or .jsonl")
     if options.threshold is not None and options.rerank is None:
         raise GuidanceError("--threshold: got one without --rerank; name the metric it is about")
-    if options.page is not None and (options.keywords or options.sentences):
-        raise GuidanceError("--page: shows the model's own guidance; leave out --keywords and --sentences, or --page")
+    if options.page_rows < 1:
+        raise GuidanceError(f"--page-rows: got {options.page_rows}, expected at least 1")
     numbers = _numbers(options.sentences)
     words = None if options.keywords is None else [word.strip() for word in options.keywords.split(",") if word.strip()]
     if words == []:
@@ -95,21 +98,28 @@ def summarize_command(argv: Sequence[str]) -> int:
         rows = [{**asdict(summary), "summary": summary.text} for summary in summaries]
         atomic_write_text(options.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     if options.page is not None:
+        from .guidance import Guidance
         from .inspection import explain
         from .inspection_page import page
 
-        atomic_write_text(
-            options.page,
-            page(
-                explain(
-                    model,
-                    tokenizer,
-                    documents[0],
-                    summaries[0].candidates[summaries[0].chosen].text,
-                    move=model.config.latent_type == "sentence",
-                )
-            ),
-        )
+        asked = [
+            signal for signal in (numbers and Guidance.sentences(numbers), words and Guidance.keywords(words)) if signal
+        ]
+        shown = [
+            explain(
+                model,
+                tokenizer,
+                document,
+                summary.candidates[summary.chosen].text,
+                guidance=functools.reduce(operator.or_, asked) if asked else None,
+                belief=options.belief,
+                weight=options.weight,
+                move=model.config.latent_type == "sentence",
+            )
+            for document, summary in zip(documents[: options.page_rows], summaries, strict=False)
+            if summary.candidates[summary.chosen].text.strip()
+        ]
+        atomic_write_text(options.page, page(shown))
     return 0
 
 

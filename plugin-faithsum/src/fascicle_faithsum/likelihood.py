@@ -124,7 +124,11 @@ def document_nll(logits: Tensor, labels: Tensor) -> Tensor:
     tensor([4.])
     """
     wide = _wide(logits)
-    return F.cross_entropy(wide.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none").view_as(labels).sum(1)
+    return (
+        F.cross_entropy(wide.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none")
+        .view_as(labels)
+        .sum(1)
+    )
 
 
 def smoothed_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

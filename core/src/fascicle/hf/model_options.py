@@ -64,8 +64,8 @@ class HfClassifier(_Pretrained):
     dropout: Annotated[float, Interval(ge=0, lt=1)] | None = None
     """Dropout before the head; None takes the checkpoint's. 0.1 is usual."""
     attention_dropout: AttentionDropout | None = None
-    """Dropout of attention weights in training; None takes the checkpoint's. 0 lets fused attention run where it knows no dropout:
-    half the time of a step of 256 tokens on a CPU."""
+    """Dropout of attention weights in training; None takes the checkpoint's. 0 lets fused attention run where it knows no
+    dropout: half the time of a step of 256 tokens on a CPU."""
 
 
 @dataclass(kw_only=True)
@@ -77,7 +77,8 @@ class HfSeq2Seq(_Pretrained):
     """
 
     attention_dropout: AttentionDropout | None = None
-    """Dropout of attention weights in training; None takes the checkpoint's. 0 lets fused attention run where it knows no dropout."""
+    """Dropout of attention weights in training; None takes the checkpoint's. 0 lets fused attention run where it knows no
+    dropout."""
 
 
 @dataclass(kw_only=True)

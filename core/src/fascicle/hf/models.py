@@ -296,10 +296,12 @@ def _config(folder: Path) -> PretrainedConfig:
 
 
 def _drop_attention(config: PretrainedConfig, share: float) -> None:
-    names = [name for name in ("attention_dropout", "attention_probs_dropout_prob", "attn_dropout") if hasattr(config, name)]
+    names = [
+        name for name in ("attention_dropout", "attention_probs_dropout_prob", "attn_dropout") if hasattr(config, name)
+    ]
     if not names:
         raise ConfigError(
-            f"model.attention_dropout: got {share}, but a {config.model_type} has no dropout of attention weights apart; leave it null"
+            f"model.attention_dropout: got {share}, but a {config.model_type} has no such dropout apart; leave it null"
         )
     setattr(config, names[0], share)
 
