@@ -1,7 +1,7 @@
 """Which recipe keeps the latent variable in use: documents of three facts, a tiny BART, several recipes and seeds.
 
     python benchmarks/recipes.py run RECIPE... [--seeds 0 1 2] [--steps 900] [--latent sentence] [--set FIELD=VALUE]
-                                               [--without separate matching]
+                                               [--without separate matching secant]
     python benchmarks/recipes.py table
 
 Each run adds a line to results/recipes.jsonl, with a fingerprint of the code of the model and its loss: compare lines of the same
@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import BartConfig, BartForConditionalGeneration
 
+from fascicle_faithsum.attention import GuidanceAttention
 from fascicle_faithsum.diagnostics import diagnose
 from fascicle_faithsum.modeling import GuidedForConditionalGeneration
 from fascicle_faithsum.planted import fact_documents
@@ -132,8 +133,14 @@ def without(model: Any, part: str) -> None:
     """Take a part of the design away, for the ablation.
 
     `separate`: the memory holds the encoder's own states, each of which knows the whole document. `matching`: the recognition
-    network sees [H ; A] alone, without difference and product, and reads with random matrices.
+    network sees [H ; A] alone, without difference and product, and reads with random matrices. `secant`: the gradient by a closed
+    gate is the derivative there, not what opening it changes.
     """
+    if part == "secant":
+        for module in model.modules():
+            if isinstance(module, GuidanceAttention):
+                module.secant = lambda odds, gate, segments: torch.ones_like(odds)
+        return
     if part == "separate":
         source = model._source
 
@@ -270,7 +277,7 @@ def main() -> None:
     run.add_argument("--rate", type=float, default=2e-3)
     run.add_argument("--latent", default="sentence")
     run.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
-    run.add_argument("--without", nargs="*", default=[], choices=["separate", "matching"])
+    run.add_argument("--without", nargs="*", default=[], choices=["separate", "matching", "secant"])
     options = parser.parse_args()
     if options.verb == "run":
         torch.set_num_threads(1)

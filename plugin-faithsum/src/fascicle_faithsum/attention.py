@@ -129,26 +129,26 @@ class GuidanceAttention(MultiHeadAttention):
         highest = scores.detach().masked_fill(gate == 0, 0.0).amax(-1, keepdim=True)
         odds = (scores - highest).clamp(max=30).exp()  # only what is not read can be above 1
         if gate.requires_grad:
-            odds = odds * _secant(odds.detach(), gate.detach(), segments)
+            odds = odds * self.secant(odds.detach(), gate.detach(), segments)
         read = odds * gate
         weights = (read / read.sum(-1, keepdim=True)).to(query.dtype)
         if self.record is not None:
             self.record.steps.setdefault(self.layer, []).append(weights[..., :-1].detach())
         return F.dropout(weights, dropout) @ values
 
-
-def _secant(odds: Tensor, gate: Tensor, segments: Tensor | None) -> Tensor:
-    """S / (S + R_k) where the gate is 0, else 1: (B, h, N, T + 1), as the odds; segments (B, T)."""
-    read = (odds * gate).sum(-1, keepdim=True)
-    closed = gate == 0
-    unread = odds.masked_fill(~closed, 0.0)
-    if segments is not None:
-        groups = F.one_hot(segments.clamp(min=-1) + 1).to(
-            odds.dtype
-        )  # (B, T, K + 1); the first is outside all sentences
-        groups = F.pad(groups, (0, 0, 0, 1))[:, None]  # the place for nothing is in none
-        unread = (unread @ groups) @ groups.mT
-    return torch.where(closed, read / (read + unread), 1.0)
+    @staticmethod
+    def secant(odds: Tensor, gate: Tensor, segments: Tensor | None) -> Tensor:
+        """S / (S + R_k) where the gate is 0, else 1: (B, h, N, T + 1), as the odds; segments (B, T)."""
+        read = (odds * gate).sum(-1, keepdim=True)
+        closed = gate == 0
+        unread = odds.masked_fill(~closed, 0.0)
+        if segments is not None:
+            groups = F.one_hot(segments.clamp(min=-1) + 1).to(
+                odds.dtype
+            )  # (B, T, K + 1), first what is outside sentences
+            groups = F.pad(groups, (0, 0, 0, 1))[:, None]  # the place for nothing is in none
+            unread = (unread @ groups) @ groups.mT
+        return torch.where(closed, read / (read + unread), 1.0)
 
 
 @dataclass
