@@ -12,7 +12,16 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from fascicle_faithsum.checker import Checker, TrainingOptions, balanced_accuracy, best_threshold, train_checker
+from fascicle_faithsum.checker import (
+    SHARPNESS,
+    Checker,
+    Comparison,
+    TrainingOptions,
+    _match,
+    balanced_accuracy,
+    best_threshold,
+    train_checker,
+)
 from fascicle_faithsum.checker_pairs import (
     Pair,
     Paper,
@@ -72,7 +81,7 @@ def _pairs(start: int, count: int) -> list[Pair]:
     return pairs
 
 
-OPTIONS = TrainingOptions(epochs=6, learning_rate=5e-3, max_length=32)
+OPTIONS = TrainingOptions(epochs=12, heads=2, batch_size=16, hidden=16, layer=2)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +102,8 @@ def test_a_checker_learns_and_its_card_says_how_well(trained: Any) -> None:
     card = json.loads((trained.folder / "checker.json").read_text(encoding="utf-8"))
     assert card["pairs"]["toy"] == {"pairs": 128, "supported": 64, "documents": 128}
     assert card["held_out"]["toy"]["pairs"] == 32
-    assert card["losses"][-1] < card["losses"][0]
+    assert len(card["losses"]) == 2
+    assert all(losses[-1] < losses[0] for losses in card["losses"])
     assert len(card["fingerprints"]["pairs"]) == 64
     assert not list(trained.folder.parent.glob(".*"))  # nothing temporary is left
 
@@ -102,23 +112,55 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_random_numb
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
     for name in "ab":
-        train_checker(_pairs(0, 32), tmp_path / name, base=base, options=TrainingOptions(epochs=1, max_length=32))
+        train_checker(_pairs(0, 32), tmp_path / name, base=base, options=TrainingOptions(epochs=1, hidden=8, layer=2))
     assert torch.equal(torch.random.get_rng_state(), state)
     first, second = (Checker.load(tmp_path / name) for name in "ab")
-    for p, q in zip(first.model.parameters(), second.model.parameters(), strict=True):
+    for p, q in zip(first.heads.parameters(), second.heads.parameters(), strict=True):
         assert torch.equal(p, q)
+    one, two = (head.token.weight for head in first.heads[:2])
+    assert not torch.equal(one, two)
 
 
-def test_frozen_layers_and_words_stay_as_they_were(base: Path, tmp_path: Path) -> None:
-    options = TrainingOptions(epochs=1, max_length=32, frozen_layers=1, precision="bf16")
-    found = Checker.load(train_checker(_pairs(0, 32), tmp_path / "c", base=base, options=options).folder).model.bert
-    before = BertModel.from_pretrained(base)
-    for name, value in found.named_parameters():
-        if name.startswith(("embeddings.", "encoder.layer.0.")):
-            assert torch.equal(value, before.get_parameter(name)), name
-    assert not torch.equal(
-        found.get_parameter("encoder.layer.1.output.dense.weight"), before.encoder.layer[1].output.dense.weight
-    )
+def test_a_head_judges_a_claim_by_its_tokens_alone() -> None:
+    torch.manual_seed(0)
+    head = Comparison(4, hidden=3).double().eval()
+    claim, found = torch.randn(2, 5, 4).double(), torch.randn(2, 5, 4).double()
+    nearest, mask = torch.rand(2, 5, 1).double(), torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
+    odds = head(claim, found, nearest, mask)
+    for row, length in ((0, 5), (1, 2)):
+        c, f, n = (x[row, :length] for x in (claim, found, nearest))
+        states = torch.nn.functional.gelu(head.token(torch.cat([c, f, c - f, c * f, 10 * n], -1)))
+        told = torch.cat([states.mean(0), states.max(0).values, n.mean(0), n.min(0).values])
+        torch.testing.assert_close(odds[row], head.claim(told)[0])
+
+
+def test_a_token_finds_what_is_most_like_it() -> None:
+    torch.manual_seed(0)
+    source = torch.nn.functional.normalize(torch.randn(6, 32), dim=-1)
+    claim, found, nearest = _match(source[[4, 1]], source)
+    assert nearest.squeeze(1).tolist() == [1.0, 1.0]
+    read = (SHARPNESS * (source[[4, 1]] @ source.T)).softmax(-1)
+    assert read.argmax(-1).tolist() == [4, 1]
+    rows = torch.nn.functional.layer_norm(source, (32,))
+    torch.testing.assert_close(found.float(), read @ rows, atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(claim.float(), rows[[4, 1]], atol=2e-3, rtol=2e-3)
+
+
+def test_a_claim_or_a_source_without_a_token_is_not_supported(trained: Any) -> None:
+    checker = Checker.load(trained.folder)
+    assert checker.probabilities([("The car is red.", ""), ("", "The car is red.")]) == [0.0, 0.0]
+
+
+def test_another_encoder_is_refused(trained: Any, base: Path, tmp_path: Path) -> None:
+    other = BertModel.from_pretrained(base)
+    with torch.no_grad():
+        other.embeddings.word_embeddings.weight[5] += 1
+    for file in base.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert Checker.load(trained.folder, encoder=tmp_path).threshold == Checker.load(trained.folder).threshold
+    other.save_pretrained(tmp_path)
+    with pytest.raises(MetricError, match="has other weights"):
+        Checker.load(trained.folder, encoder=tmp_path)
 
 
 def test_a_text_is_its_own_summary_and_literal_sentences_are_supported(trained: Any) -> None:
@@ -145,7 +187,7 @@ def test_a_saved_checker_is_the_same_and_replaces_only_a_checker(trained: Any, t
     texts = ["The car is red. The dog is blue."], ["The dog is red."]
     again = Checker.load(checker.save(tmp_path / "copy"))
     assert again(*texts) == checker(*texts)
-    assert (again.threshold, again.top, again.max_length) == (checker.threshold, checker.top, checker.max_length)
+    assert (again.threshold, again.states.layer) == (checker.threshold, checker.states.layer)
     checker.save(tmp_path / "copy")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine", encoding="utf-8")
@@ -175,6 +217,8 @@ def test_documents_in_two_parts_and_single_labels_are_refused(base: Path, tmp_pa
         train_checker(_pairs(0, 8), tmp_path / "c", held_out=_pairs(0, 8), base=base)
     with pytest.raises(MetricError, match="supported and unsupported"):
         train_checker([p for p in _pairs(0, 8) if p.supported], tmp_path / "c", base=base)
+    with pytest.raises(MetricError, match="heads: expected at least 1, got 0"):
+        TrainingOptions(heads=0)
 
 
 def test_balanced_accuracy_and_its_threshold() -> None:
@@ -237,7 +281,8 @@ def test_the_commands_train_and_check(base: Path, tmp_path: Path, capsys: pytest
     (tmp_path / "news.json").write_text(json.dumps(rows), encoding="utf-8")
     out = tmp_path / "checker"
     arguments = ["--out", str(out), "--summedits", str(tmp_path / "news.json"), "--base", str(base), "--epochs", "1"]
-    assert train_checker_command([*arguments, "--max-length", "32"]) == 0
+    arguments += ["--layer", "2", "--heads", "1"]
+    assert train_checker_command(arguments) == 0
     assert "balanced accuracy" in capsys.readouterr().out
     (tmp_path / "d.txt").write_text("The car is red.\nThe dog is blue.\n", encoding="utf-8")
     (tmp_path / "s.txt").write_text("The car is red.\nThe dog is no hat.\n", encoding="utf-8")

