@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from fascicle_faithsum.checker import (
     SHARPNESS,
     Checker,
-    Comparison,
+    ClaimHead,
     TrainingOptions,
     _match,
     balanced_accuracy,
@@ -123,7 +123,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_random_numb
 
 def test_a_head_judges_a_claim_by_its_tokens_alone() -> None:
     torch.manual_seed(0)
-    head = Comparison(4, hidden=3).double().eval()
+    head = ClaimHead(4, hidden=3).double().eval()
     claim, found = torch.randn(2, 5, 4).double(), torch.randn(2, 5, 4).double()
     nearest, mask = torch.rand(2, 5, 1).double(), torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
     odds = head(claim, found, nearest, mask)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from .checker_pairs import Pair
 
-__all__ = ["Checker", "CheckerReport", "Comparison", "balanced_accuracy", "best_threshold", "train_checker"]
+__all__ = ["Checker", "CheckerReport", "ClaimHead", "balanced_accuracy", "best_threshold", "train_checker"]
 
 CARD, HEADS = "checker.json", "heads.safetensors"
 SHARPNESS = 15.0
@@ -67,7 +67,7 @@ class CheckerReport:
         return None if value is None else float(value)
 
 
-class Comparison(nn.Module):
+class ClaimHead(nn.Module):
     """The log-odds that claims are supported, by one head.
 
     Args:
@@ -75,7 +75,7 @@ class Comparison(nn.Module):
         hidden: width of the one layer.
         dropout: of what the layers read, in training.
 
-    >>> Comparison(8)(torch.zeros(2, 5, 8), torch.zeros(2, 5, 8), torch.zeros(2, 5, 1), torch.ones(2, 5).bool()).shape
+    >>> ClaimHead(8)(torch.zeros(2, 5, 8), torch.zeros(2, 5, 8), torch.zeros(2, 5, 1), torch.ones(2, 5).bool()).shape
     torch.Size([2])
     """
 
@@ -113,7 +113,7 @@ class Checker:
 
     def __init__(
         self,
-        heads: Sequence[Comparison],
+        heads: Sequence[ClaimHead],
         states: TextStates,
         *,
         threshold: float = 0.5,
@@ -223,7 +223,7 @@ class Checker:
         path = Path(folder)
         try:
             card = json.loads((path / CARD).read_text(encoding="utf-8"))
-            heads = [Comparison(int(card["width"]), int(card["hidden"])) for _ in range(int(card["heads"]))]
+            heads = [ClaimHead(int(card["width"]), int(card["hidden"])) for _ in range(int(card["heads"]))]
             nn.ModuleList(heads).load_state_dict(load_file(path / HEADS))
             threshold, layer, known = float(card["threshold"]), int(card["layer"]), str(card["encoder_fingerprint"])
             named = card["encoder"]
@@ -303,7 +303,7 @@ def train_checker(
     with torch.random.fork_rng(devices=[]):
         for number in range(options.heads):
             torch.manual_seed(options.seed * 1000 + number)
-            head = Comparison(states.model.config.hidden_size, options.hidden, options.dropout).to(options.device)
+            head = ClaimHead(states.model.config.hidden_size, options.hidden, options.dropout).to(options.device)
             losses.append(_fit(head, learned, options, number))
             heads.append(head.cpu())
     checker = Checker([head.to(options.device) for head in heads], states)
@@ -423,7 +423,7 @@ def _probabilities(heads: Any, matches: Sequence[Match], batch_size: int = 64) -
 # ---- training ------------------------------------------------------------------------------------------------------------
 
 
-def _fit(head: Comparison, pairs: Sequence[tuple[Match, float]], options: TrainingOptions, number: int) -> list[float]:
+def _fit(head: ClaimHead, pairs: Sequence[tuple[Match, float]], options: TrainingOptions, number: int) -> list[float]:
     """Mean loss of each epoch."""
     head.train()
     parameters = list(head.parameters())
