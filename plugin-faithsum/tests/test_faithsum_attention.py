@@ -222,3 +222,23 @@ def test_a_gaussian_is_remembered_in_one_place() -> None:
     assert encoded.guidance_gate is None
     one = model(**batch, guidance_mode="none").logits
     assert not torch.allclose(one, model(**batch).logits)
+
+
+@pytest.mark.parametrize("latent_type", ["sentence", "bernoulli"])
+def test_a_training_step_opens_whole_sentences_where_a_sentence_is_chosen(
+    latent_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch, seen = guided(latent_type=latent_type).train(), documents(), []
+    plain = GuidanceAttention.secant
+
+    def told(odds: torch.Tensor, gate: torch.Tensor, segments: torch.Tensor | None) -> torch.Tensor:
+        seen.append(segments)
+        return plain(odds, gate, segments)
+
+    monkeypatch.setattr(GuidanceAttention, "secant", staticmethod(told))
+    labels = batch.pop("labels", batch["input_ids"][:, :4])
+    expected = model.guide(model.encode_source(batch["input_ids"], batch.get("attention_mask")), **batch).segments
+    model(**batch, labels=labels)
+    assert len(seen) == model.config.decoder_layers
+    for segments in seen:
+        assert segments is None if latent_type == "bernoulli" else torch.equal(segments, expected)

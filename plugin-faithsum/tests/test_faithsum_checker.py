@@ -163,6 +163,22 @@ def test_another_encoder_is_refused(trained: Any, base: Path, tmp_path: Path) ->
         Checker.load(trained.folder, encoder=tmp_path)
 
 
+def test_an_encoder_in_memory_leaves_the_place_that_was_named(trained: Any, base: Path, tmp_path: Path) -> None:
+    pair = BertModel.from_pretrained(base).eval(), PreTrainedTokenizerFast.from_pretrained(base)
+    checker = Checker.load(trained.folder, encoder=pair)
+    again = Checker.load(checker.save(tmp_path / "copy"))
+    assert again.card["encoder"] == str(base)
+    texts = ["The car is red. The dog is blue."], ["The dog is red."]
+    assert again(*texts) == checker(*texts)
+
+
+def test_damaged_heads_are_told(trained: Any, tmp_path: Path) -> None:
+    Checker.load(trained.folder).save(tmp_path / "copy")
+    (tmp_path / "copy" / "heads.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(MetricError, match="holds no checker"):
+        Checker.load(tmp_path / "copy")
+
+
 def test_a_text_is_its_own_summary_and_literal_sentences_are_supported(trained: Any) -> None:
     checker = Checker.load(trained.folder)
     source = "The car is red. The no dog is no cat."

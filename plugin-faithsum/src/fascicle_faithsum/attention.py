@@ -143,9 +143,8 @@ class GuidanceAttention(MultiHeadAttention):
         closed = gate == 0
         unread = odds.masked_fill(~closed, 0.0)
         if segments is not None:
-            groups = F.one_hot(segments.clamp(min=-1) + 1).to(
-                odds.dtype
-            )  # (B, T, K + 1), first what is outside sentences
+            # (B, T, K + 1), first what is outside sentences
+            groups = F.one_hot(segments.clamp(min=-1) + 1).to(odds.dtype)
             groups = F.pad(groups, (0, 0, 0, 1))[:, None]  # the place for nothing is in none
             unread = (unread @ groups) @ groups.mT
         return torch.where(closed, read / (read + unread), 1.0)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -178,13 +179,15 @@ class Checker:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
         layer: Any = self.heads[0].token
+        source = self.states.source
         card = {
             **self.card,
             "heads": len(self.heads),
             "width": (layer.in_features - 1) // 4,
             "hidden": layer.out_features,
             "layer": self.states.layer,
-            "encoder": None if self.states.source is None else str(self.states.source),
+            # an encoder in memory has no place to name; what is known of an earlier one stays
+            "encoder": self.card.get("encoder") if source is None or isinstance(source, tuple) else str(source),
             "encoder_fingerprint": state_fingerprint(self.states.model),
             "threshold": self.threshold,
         }
@@ -227,7 +230,7 @@ class Checker:
             nn.ModuleList(heads).load_state_dict(load_file(path / HEADS))
             threshold, layer, known = float(card["threshold"]), int(card["layer"]), str(card["encoder_fingerprint"])
             named = card["encoder"]
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise MetricError(
                 f"{path} holds no checker: {CARD}: {error!r}; train one with `fascicle faithsum train-checker --out {path}`"
             ) from error

@@ -83,7 +83,7 @@ class TrainerOptions:
     """Clip the gradient to this norm; 0 does not clip."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Type of the arithmetic; weights stay as `run.dtype` has them. bf16 on GPUs since Ampere and on
-    CPUs with AMX (0.6 of the time; slow on others), fp16 on older GPUs."""
+    CPUs with AMX (0.6 to 0.7 of the time; slow on others), fp16 on older GPUs."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third slower, far less memory. The gradient is the same."""
     use_reentrant: bool = False
